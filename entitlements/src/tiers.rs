@@ -1,0 +1,195 @@
+//! What each tier includes, with the platform's defaults. Plain values, made once from the configuration.
+
+use protocol::ChannelKind;
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::principal::Tier;
+
+/// A set of channel kinds; in configuration a list of their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    pub const NONE: Kinds = Kinds(0);
+    pub const ALL: Kinds = Kinds((1 << ChannelKind::COUNT) - 1);
+
+    /// This set and `kind`.
+    pub const fn with(self, kind: ChannelKind) -> Kinds {
+        Kinds(self.0 | 1 << kind as u8)
+    }
+
+    pub const fn contains(self, kind: ChannelKind) -> bool {
+        self.0 & 1 << kind as u8 != 0
+    }
+
+    /// The kinds in the set, in the order of [`ChannelKind::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = ChannelKind> {
+        ChannelKind::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    }
+}
+
+impl Serialize for Kinds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut names = serializer.serialize_seq(None)?;
+        self.iter().try_for_each(|kind| names.serialize_element(kind.name()))?;
+        names.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Kinds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Kinds, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        names.iter().try_fold(Kinds::NONE, |kinds, name| match ChannelKind::from_name(name) {
+            Some(kind) => Ok(kinds.with(kind)),
+            None => Err(serde::de::Error::custom(format_args!(
+                "unknown channel kind {name:?}, expected trades, quotes, bars or updatedBars"
+            ))),
+        })
+    }
+}
+
+/// What one tier includes. Limits are at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rights {
+    /// Subscribed channels of one connection.
+    pub channels: u32,
+    /// Live connections of one user.
+    pub connections: u32,
+    /// Live data; delayed data otherwise. A user's own record may say otherwise.
+    pub real_time: bool,
+    /// Whether `*` may be asked for.
+    pub wildcard: bool,
+    /// Kinds of channel.
+    pub kinds: Kinds,
+}
+
+/// What the tiers include. The default is the platform's contract; a configuration names only what differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Overrides")]
+pub struct Tiers {
+    pub free: Rights,
+    pub premium: Rights,
+    pub enterprise: Rights,
+}
+
+impl Tiers {
+    pub const fn rights(&self, tier: Tier) -> &Rights {
+        match tier {
+            Tier::Free => &self.free,
+            Tier::Premium => &self.premium,
+            Tier::Enterprise => &self.enterprise,
+        }
+    }
+}
+
+impl Default for Tiers {
+    fn default() -> Tiers {
+        let free_kinds = Kinds::NONE.with(ChannelKind::Trades).with(ChannelKind::Quotes).with(ChannelKind::Bars);
+        let paid = |channels, connections| Rights {
+            channels,
+            connections,
+            real_time: true,
+            wildcard: true,
+            kinds: Kinds::ALL,
+        };
+        Tiers {
+            free: Rights { channels: 30, connections: 5, real_time: false, wildcard: false, kinds: free_kinds },
+            premium: paid(1_000, 5_000),
+            enterprise: paid(10_000, 100_000),
+        }
+    }
+}
+
+/// The configuration's view of [`Tiers`]: everything optional.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Overrides {
+    free: RightsOverrides,
+    premium: RightsOverrides,
+    enterprise: RightsOverrides,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RightsOverrides {
+    channels: Option<u32>,
+    connections: Option<u32>,
+    real_time: Option<bool>,
+    wildcard: Option<bool>,
+    kinds: Option<Kinds>,
+}
+
+impl RightsOverrides {
+    fn over(self, tier: Tier, default: Rights) -> Result<Rights, String> {
+        let rights = Rights {
+            channels: self.channels.unwrap_or(default.channels),
+            connections: self.connections.unwrap_or(default.connections),
+            real_time: self.real_time.unwrap_or(default.real_time),
+            wildcard: self.wildcard.unwrap_or(default.wildcard),
+            kinds: self.kinds.unwrap_or(default.kinds),
+        };
+        for (key, limit) in [("channels", rights.channels), ("connections", rights.connections)] {
+            if limit == 0 {
+                return Err(format!("{}.{key} must be at least 1", tier.name()));
+            }
+        }
+        Ok(rights)
+    }
+}
+
+impl TryFrom<Overrides> for Tiers {
+    type Error = String;
+
+    fn try_from(overrides: Overrides) -> Result<Tiers, String> {
+        let default = Tiers::default();
+        Ok(Tiers {
+            free: overrides.free.over(Tier::Free, default.free)?,
+            premium: overrides.premium.over(Tier::Premium, default.premium)?,
+            enterprise: overrides.enterprise.over(Tier::Enterprise, default.enterprise)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Tiers, String> {
+        toml::from_str(text).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn a_configuration_names_only_what_differs() {
+        assert_eq!(read(""), Ok(Tiers::default()));
+        let mut tiers = Tiers::default();
+        tiers.free.channels = 2;
+        tiers.free.kinds = Kinds::NONE.with(ChannelKind::UpdatedBars);
+        tiers.premium.wildcard = false;
+        let text = "free.channels = 2\nfree.kinds = [\"updatedBars\"]\npremium.wildcard = false";
+        assert_eq!(read(text), Ok(tiers));
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let text = toml::to_string(&Tiers::default()).unwrap();
+        assert!(text.contains("kinds = [\"trades\", \"quotes\", \"bars\"]"), "{text}");
+        assert_eq!(read(&text), Ok(Tiers::default()));
+    }
+
+    #[test]
+    fn refuses_what_makes_no_sense() {
+        for (text, error) in [
+            ("premium.channels = 0", "premium.channels must be at least 1"),
+            ("free.connections = 0", "free.connections must be at least 1"),
+            (
+                "free.kinds = [\"books\"]",
+                "unknown channel kind \"books\", expected trades, quotes, bars or updatedBars",
+            ),
+            ("gold.channels = 1", "unknown field `gold`, expected one of `free`, `premium`, `enterprise`"),
+        ] {
+            assert_eq!(read(text), Err(error.to_owned()), "{text}");
+        }
+        assert!(read("free.chanels = 1").unwrap_err().starts_with("unknown field `chanels`"));
+    }
+}

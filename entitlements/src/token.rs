@@ -1,0 +1,323 @@
+//! JSON Web Tokens: verified against configured keys, and issued with an HS256 one.
+//!
+//! The key decides the algorithm, never the token: a token whose header names another one is refused before its
+//! signature is looked at, which rules out `none` and the use of a public key as an HMAC secret. Keys that a token
+//! brings along (`jwk`, `jku`, `x5u`, `x5c`) are ignored. Times are compared with the caller's `now`, because this
+//! crate has no clock; the signature is checked first, so that claims of strangers are never read.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use serde::{Deserialize, Serialize};
+
+use crate::door::{IssueError, Refusal};
+
+/// Longest token that is looked at. With one 4096-bit RSA signature (683 characters) this leaves 7 KiB of claims.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Shortest HS256 secret: as long as the hash (RFC 7518, section 3.2).
+const HMAC_SECRET_BYTES_MIN: usize = 32;
+
+/// The signature algorithms that a key may be configured for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    HS256,
+    RS256,
+    ES256,
+}
+
+impl Algorithm {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::HS256 => "HS256",
+            Algorithm::RS256 => "RS256",
+            Algorithm::ES256 => "ES256",
+        }
+    }
+
+    const fn jose(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Algorithm::HS256 => jsonwebtoken::Algorithm::HS256,
+            Algorithm::RS256 => jsonwebtoken::Algorithm::RS256,
+            Algorithm::ES256 => jsonwebtoken::Algorithm::ES256,
+        }
+    }
+}
+
+/// Why a key cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenKeyError {
+    #[error("kid is empty")]
+    EmptyKid,
+    #[error("kid {kid:?} is used twice")]
+    DuplicateKid { kid: String },
+    #[error("an HS256 secret has at least 32 bytes, this one has {bytes}")]
+    ShortSecret { bytes: usize },
+    #[error("an HS256 key is a secret, but this is a PEM file")]
+    SecretIsPem,
+    #[error("expected the PEM file of an RSA public key of 2048 to 8192 bits")]
+    NotRsa,
+    #[error("expected the PEM file of an elliptic-curve public key on P-256")]
+    NotP256,
+}
+
+/// A key that tokens are verified with, pinned to one algorithm.
+pub struct TokenKey {
+    kid: String,
+    algorithm: Algorithm,
+    verifying: DecodingKey,
+    /// Present for HS256, whose secret also signs.
+    signing: Option<EncodingKey>,
+}
+
+impl TokenKey {
+    /// `material` is the secret's bytes as they are for HS256, and a PEM file with the public key for the others.
+    ///
+    /// # Errors
+    /// [`TokenKeyError`] where the key is weak, or not of the algorithm's kind.
+    pub fn new(kid: &str, algorithm: Algorithm, material: &[u8]) -> Result<TokenKey, TokenKeyError> {
+        if kid.is_empty() {
+            return Err(TokenKeyError::EmptyKid);
+        }
+        let (verifying, signing) = match algorithm {
+            Algorithm::HS256 => {
+                if material.trim_ascii_start().starts_with(b"-----BEGIN") {
+                    return Err(TokenKeyError::SecretIsPem);
+                }
+                if material.len() < HMAC_SECRET_BYTES_MIN {
+                    return Err(TokenKeyError::ShortSecret { bytes: material.len() });
+                }
+                (DecodingKey::from_secret(material), Some(EncodingKey::from_secret(material)))
+            }
+            Algorithm::RS256 => (rsa_key(material).ok_or(TokenKeyError::NotRsa)?, None),
+            Algorithm::ES256 => (p256_key(material).ok_or(TokenKeyError::NotP256)?, None),
+        };
+        Ok(TokenKey { kid: kid.to_owned(), algorithm, verifying, signing })
+    }
+
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+/// An RSA public key, from `PUBLIC KEY` or `RSA PUBLIC KEY`.
+fn rsa_key(pem: &[u8]) -> Option<DecodingKey> {
+    let key = DecodingKey::from_rsa_pem(pem).ok()?;
+    // The PEM reader takes the first bit string it finds, also in a certificate or a private key.
+    let public = aws_lc_rs::rsa::PublicKey::from_der(key.try_get_as_bytes().ok()?).ok()?;
+    (256..=1024).contains(&public.modulus_len()).then_some(key)
+}
+
+/// A P-256 public key, from `PUBLIC KEY`.
+fn p256_key(pem: &[u8]) -> Option<DecodingKey> {
+    let key = DecodingKey::from_ec_pem(pem).ok()?;
+    let point = key.try_get_as_bytes().ok()?;
+    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok()?;
+    Some(key)
+}
+
+/// What is asked of every token beside its signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRules {
+    /// The only `iss` that is accepted, and the one of issued tokens; `None`: not looked at.
+    pub issuer: Option<String>,
+    /// One of a token's `aud`, and the one of issued tokens; `None`: not looked at.
+    pub audience: Option<String>,
+    /// How far the issuer's clock may be off, in whole seconds.
+    pub leeway: Duration,
+}
+
+impl Default for TokenRules {
+    fn default() -> TokenRules {
+        TokenRules { issuer: None, audience: None, leeway: Duration::from_secs(5) }
+    }
+}
+
+/// What a verified token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The user's id (`sub`).
+    pub user: String,
+    /// Unix seconds from which the token is refused: `exp` and the leeway.
+    pub expires_at: i64,
+}
+
+/// The claims as they stand in a token. Times may have a fraction (RFC 7519, section 2), which is cut off.
+#[derive(Deserialize)]
+struct WireClaims {
+    sub: Option<String>,
+    exp: Option<NumericDate>,
+    nbf: Option<NumericDate>,
+    iat: Option<NumericDate>,
+    iss: Option<String>,
+    aud: Option<Audience>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumericDate {
+    Whole(i64),
+    Fraction(f64),
+}
+
+impl NumericDate {
+    fn seconds(&self) -> i64 {
+        match self {
+            NumericDate::Whole(seconds) => *seconds,
+            NumericDate::Fraction(seconds) => *seconds as i64,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audience {
+    fn holds(&self, audience: &str) -> bool {
+        match self {
+            Audience::One(one) => one == audience,
+            Audience::Many(many) => many.iter().any(|one| one == audience),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct IssuedClaims<'a> {
+    sub: &'a str,
+    iat: i64,
+    exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+}
+
+struct PinnedKey {
+    key: TokenKey,
+    /// Accepts the key's algorithm alone, and leaves all claims to [`Tokens::check`].
+    validation: Validation,
+}
+
+/// Verifies and issues tokens. Without keys no token is accepted.
+pub struct Tokens {
+    keys: Vec<PinnedKey>,
+    rules: TokenRules,
+    leeway_s: i64,
+}
+
+impl Tokens {
+    /// # Errors
+    /// [`TokenKeyError::DuplicateKid`] where two keys have the same `kid`.
+    pub fn new(keys: Vec<TokenKey>, rules: TokenRules) -> Result<Tokens, TokenKeyError> {
+        let mut pinned: Vec<PinnedKey> = Vec::with_capacity(keys.len());
+        for key in keys {
+            if pinned.iter().any(|earlier| earlier.key.kid == key.kid) {
+                return Err(TokenKeyError::DuplicateKid { kid: key.kid });
+            }
+            let mut validation = Validation::new(key.algorithm.jose());
+            validation.required_spec_claims.clear();
+            (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
+            pinned.push(PinnedKey { key, validation });
+        }
+        let leeway_s = i64::try_from(rules.leeway.as_secs()).unwrap_or(i64::MAX);
+        Ok(Tokens { keys: pinned, rules, leeway_s })
+    }
+
+    /// Checks the signature and the claims of `token` at `now` (Unix seconds).
+    ///
+    /// # Errors
+    /// [`Refusal`], for counters only: the client must not learn which it was.
+    pub fn verify(&self, token: &str, now: i64) -> Result<Claims, Refusal> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(Refusal::TokenMalformed);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| Refusal::TokenMalformed)?;
+        // RFC 7515, section 4.1.11: extensions that are not understood refuse the token, and none is understood.
+        if header.crit.is_some() {
+            return Err(Refusal::TokenMalformed);
+        }
+        let pinned = self.key(header.kid.as_deref()).ok_or(Refusal::TokenUnknownKey)?;
+        // The library compares again while decoding; here it says which check refused, and leaves no doubt.
+        if header.alg != pinned.key.algorithm.jose() {
+            return Err(Refusal::TokenAlgorithm);
+        }
+        let verified = jsonwebtoken::decode::<WireClaims>(token, &pinned.key.verifying, &pinned.validation);
+        match verified {
+            Ok(token) => self.check(token.claims, now),
+            Err(error) => Err(match error.kind() {
+                ErrorKind::InvalidSignature => Refusal::TokenSignature,
+                ErrorKind::InvalidAlgorithm => Refusal::TokenAlgorithm,
+                ErrorKind::Json(_) => Refusal::TokenClaims,
+                _ => Refusal::TokenMalformed,
+            }),
+        }
+    }
+
+    /// The key a token asks for. A token without a `kid` is for the only key, if there is just one.
+    fn key(&self, kid: Option<&str>) -> Option<&PinnedKey> {
+        match (kid, self.keys.as_slice()) {
+            (None, [only]) => Some(only),
+            (None, _) => None,
+            (Some(kid), keys) => keys.iter().find(|pinned| pinned.key.kid == kid),
+        }
+    }
+
+    fn check(&self, claims: WireClaims, now: i64) -> Result<Claims, Refusal> {
+        let user = claims.sub.ok_or(Refusal::TokenClaims)?;
+        let expires_at = claims.exp.ok_or(Refusal::TokenClaims)?.seconds().saturating_add(self.leeway_s);
+        if now >= expires_at {
+            return Err(Refusal::TokenExpired);
+        }
+        let latest = now.saturating_add(self.leeway_s);
+        if [claims.nbf, claims.iat].iter().flatten().any(|begin| begin.seconds() > latest) {
+            return Err(Refusal::TokenNotYetValid);
+        }
+        if self.rules.issuer.is_some() && claims.iss != self.rules.issuer {
+            return Err(Refusal::TokenIssuer);
+        }
+        let for_us = |audience: &String| claims.aud.as_ref().is_some_and(|aud| aud.holds(audience));
+        if !self.rules.audience.as_ref().is_none_or(for_us) {
+            return Err(Refusal::TokenAudience);
+        }
+        Ok(Claims { user, expires_at })
+    }
+
+    /// Issues a token for `user`, from `now` (Unix seconds) for `ttl` (whole seconds), signed with the first HS256
+    /// key. Whether the user exists is the caller's question.
+    ///
+    /// # Errors
+    /// [`IssueError::NoSigningKey`] without an HS256 key, [`IssueError::Ttl`] for less than a second or beyond the
+    /// range of time.
+    pub fn issue(&self, user: &str, ttl: Duration, now: i64) -> Result<String, IssueError> {
+        let signers = self.keys.iter().filter_map(|pinned| Some((&pinned.key, pinned.key.signing.as_ref()?)));
+        let (key, secret) = signers.into_iter().next().ok_or(IssueError::NoSigningKey)?;
+        let seconds = i64::try_from(ttl.as_secs()).ok().filter(|seconds| *seconds > 0);
+        let exp = seconds.and_then(|seconds| now.checked_add(seconds)).ok_or(IssueError::Ttl)?;
+        let header = Header { kid: Some(key.kid.clone()), ..Header::new(key.algorithm.jose()) };
+        let (iss, aud) = (self.rules.issuer.as_deref(), self.rules.audience.as_deref());
+        let claims = IssuedClaims { sub: user, iat: now, exp, iss, aud };
+        jsonwebtoken::encode(&header, &claims, secret).map_err(|_| IssueError::Signing)
+    }
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenKey({}, {}, ***)", self.kid, self.algorithm.name())
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<&TokenKey> = self.keys.iter().map(|pinned| &pinned.key).collect();
+        f.debug_struct("Tokens").field("keys", &keys).field("rules", &self.rules).finish()
+    }
+}

@@ -1,0 +1,200 @@
+//! Which conflated messages anybody wants: written by the shards, read by the sequencer.
+//!
+//! One bit per channel and encoding and shard. The sequencer encodes a conflated message only where some
+//! shard has a subscriber for it. A shard that gets its first subscriber also asks for the last value, which
+//! the sequencer publishes in the order of everything else, so that a snapshot can neither be missed nor
+//! overtake a newer value. Sequenced channels are always encoded, because they are retained.
+//!
+//! A `*` subscription has a bit for its kind, so that instruments that appear later are wanted as well.
+//!
+//! Bounded by construction: bits, no queue. 2 bits * 8 channels * 2 encodings per instrument and shard.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use protocol::{ChannelId, ChannelKind, Encoding, Freshness, InstrumentId};
+
+const _: () = assert!(64usize.is_multiple_of(Encoding::COUNT), "a channel's bits share one word");
+
+/// The table of all shards.
+#[derive(Debug)]
+pub struct Interest {
+    shards: Box<[ShardInterest]>,
+    /// Some shard has asked for a last value since the sequencer last looked.
+    asked: AtomicBool,
+}
+
+#[derive(Debug)]
+struct ShardInterest {
+    wanted: Box<[AtomicU64]>,
+    asked: Box<[AtomicU64]>,
+    /// The kinds wanted for every instrument: the bits of the first instrument's channels.
+    wanted_all: AtomicU64,
+    /// The kinds whose last values are asked for, of every instrument.
+    asked_all: AtomicU64,
+}
+
+const _: () = assert!(ChannelId::PER_INSTRUMENT * Encoding::COUNT <= 64, "an instrument's bits fit a word");
+
+/// The bit of a kind in `wanted_all`.
+fn kind_bit(kind: ChannelKind, freshness: Freshness, encoding: Encoding) -> u64 {
+    bit(ChannelId::new(InstrumentId(0), kind, freshness), encoding).1
+}
+
+fn bit(channel: ChannelId, encoding: Encoding) -> (usize, u64) {
+    let bit = channel.index() * Encoding::COUNT + encoding as usize;
+    (bit / 64, 1 << (bit % 64))
+}
+
+impl Interest {
+    /// A table for `shards` shards and `instruments_max` instruments.
+    pub fn new(shards: usize, instruments_max: usize) -> Interest {
+        let words = (instruments_max * ChannelId::PER_INSTRUMENT * Encoding::COUNT).div_ceil(64);
+        let bits = || (0..words).map(|_| AtomicU64::new(0)).collect();
+        Interest {
+            shards: (0..shards)
+                .map(|_| ShardInterest {
+                    wanted: bits(),
+                    asked: bits(),
+                    wanted_all: AtomicU64::new(0),
+                    asked_all: AtomicU64::new(0),
+                })
+                .collect(),
+            asked: AtomicBool::new(false),
+        }
+    }
+
+    /// A shard's first subscriber came: encode this channel from now on and publish its last value once.
+    pub fn add(&self, shard: usize, channel: ChannelId, encoding: Encoding) {
+        let (word, mask) = bit(channel, encoding);
+        let Some(shard_words) = self.shards.get(shard).filter(|s| word < s.wanted.len()) else { return };
+        // Release, made visible by the request that follows.
+        shard_words.wanted[word].fetch_or(mask, Ordering::Release);
+        self.ask(shard, channel, encoding);
+    }
+
+    /// A shard's last subscriber left.
+    pub fn remove(&self, shard: usize, channel: ChannelId, encoding: Encoding) {
+        let (word, mask) = bit(channel, encoding);
+        let Some(shard) = self.shards.get(shard).filter(|s| word < s.wanted.len()) else { return };
+        // Relaxed: encoding a message that nobody wants any more is harmless.
+        shard.wanted[word].fetch_and(!mask, Ordering::Relaxed);
+        // A request stays: a `*` subscriber may wait for its answer.
+    }
+
+    /// A shard's first `*` subscriber came: encode this kind for every instrument, also for later ones, and
+    /// publish all last values once.
+    pub fn add_all(&self, shard: usize, kind: ChannelKind, freshness: Freshness, encoding: Encoding) {
+        let Some(shard) = self.shards.get(shard) else { return };
+        let bit = kind_bit(kind, freshness, encoding);
+        // Release: as in `add`.
+        shard.wanted_all.fetch_or(bit, Ordering::Release);
+        shard.asked_all.fetch_or(bit, Ordering::Release);
+        self.raise_flag();
+    }
+
+    /// A shard's last `*` subscriber left.
+    pub fn remove_all(&self, shard: usize, kind: ChannelKind, freshness: Freshness, encoding: Encoding) {
+        if let Some(shard) = self.shards.get(shard) {
+            // Relaxed: as in `remove`.
+            shard.wanted_all.fetch_and(!kind_bit(kind, freshness, encoding), Ordering::Relaxed);
+        }
+    }
+
+    fn ask(&self, shard: usize, channel: ChannelId, encoding: Encoding) {
+        let (word, mask) = bit(channel, encoding);
+        let Some(word) = self.shards.get(shard).and_then(|s| s.asked.get(word)) else { return };
+        // Release, read by `take_asked` (Acquire): whoever sees the request also sees the channel wanted.
+        word.fetch_or(mask, Ordering::Release);
+        self.raise_flag();
+    }
+
+    fn raise_flag(&self) {
+        // Release, and an exchange rather than a store: whoever reads the flag as another shard wrote it after
+        // this one must see this shard's bits as well.
+        self.asked.swap(true, Ordering::Release);
+    }
+
+    /// The encodings in which some shard wants the channel.
+    pub fn wanted(&self, channel: ChannelId) -> impl Iterator<Item = Encoding> + use<> {
+        let (word, _) = bit(channel, Encoding::ALL[0]);
+        let (kind, freshness) = (channel.kind(), channel.freshness());
+        // Relaxed: a subscription that is missed here is served by its own request for the last value.
+        let (one, all) = self.shards.iter().fold((0, 0), |(one, all), shard| {
+            let bits = shard.wanted.get(word).map_or(0, |w| w.load(Ordering::Relaxed));
+            (one | bits, all | shard.wanted_all.load(Ordering::Relaxed))
+        });
+        Encoding::ALL.into_iter().filter(move |encoding| {
+            one & bit(channel, *encoding).1 != 0 || all & kind_bit(kind, freshness, *encoding) != 0
+        })
+    }
+
+    /// Whether [`Self::take_asked`] has something to give.
+    pub fn is_asked(&self) -> bool {
+        // Relaxed: only a hint to go and look; the taking itself acquires.
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Hands out and forgets the last values asked for, of all shards together. A `*` asks for those of the first
+    /// `instruments` instruments: all that the caller has a value of.
+    pub fn take_asked(&self, instruments: usize, mut each: impl FnMut(ChannelId, Encoding)) {
+        // Acquire: sees the request bits that were set before the flag.
+        if !self.asked.swap(false, Ordering::Acquire) {
+            return;
+        }
+        let words = self.shards.first().map_or(0, |s| s.asked.len());
+        for word in 0..words {
+            let mut bits = self.shards.iter().fold(0, |bits, shard| {
+                // Acquire, pairs with `add`. The load first keeps idle words shared between the caches.
+                if shard.asked[word].load(Ordering::Relaxed) == 0 {
+                    bits
+                } else {
+                    bits | shard.asked[word].swap(0, Ordering::Acquire)
+                }
+            });
+            while bits != 0 {
+                let index = word * 64 + bits.trailing_zeros() as usize;
+                each(ChannelId((index / Encoding::COUNT) as u32), Encoding::ALL[index % Encoding::COUNT]);
+                bits &= bits - 1;
+            }
+        }
+        // Acquire, pairs with `add_all`.
+        let all = self.shards.iter().fold(0, |all, shard| all | shard.asked_all.swap(0, Ordering::Acquire));
+        for bit in (0..u64::BITS as usize).filter(|bit| all & 1 << bit != 0) {
+            let first = ChannelId((bit / Encoding::COUNT) as u32);
+            for instrument in (0..instruments as u32).map(InstrumentId) {
+                each(ChannelId::new(instrument, first.kind(), first.freshness()), Encoding::ALL[bit % Encoding::COUNT]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interest_is_the_union_of_the_shards() {
+        let interest = Interest::new(2, 4);
+        let channel = ChannelId(19);
+        let wanted = |i: &Interest| i.wanted(channel).collect::<Vec<_>>();
+        assert!(wanted(&interest).is_empty() && !interest.is_asked());
+        interest.add(0, channel, Encoding::Json);
+        interest.add(1, channel, Encoding::MessagePack);
+        assert_eq!(wanted(&interest), [Encoding::Json, Encoding::MessagePack]);
+        let mut asked = Vec::new();
+        interest.take_asked(0, |c, e| asked.push((c, e)));
+        assert_eq!(asked, [(channel, Encoding::Json), (channel, Encoding::MessagePack)]);
+        interest.take_asked(0, |_, _| panic!("asked once"));
+        interest.remove(0, channel, Encoding::Json);
+        assert_eq!(wanted(&interest), [Encoding::MessagePack]);
+        assert!(interest.wanted(ChannelId(18)).next().is_none());
+    }
+
+    #[test]
+    fn channels_beyond_the_table_are_never_wanted() {
+        let interest = Interest::new(1, 1);
+        interest.add(0, ChannelId(1_000_000), Encoding::Json);
+        assert!(interest.wanted(ChannelId(1_000_000)).next().is_none());
+        assert!(!interest.is_asked());
+    }
+}

@@ -1,0 +1,158 @@
+//! What a feed counts: everything it took in, published, and left out, the last by reason.
+//!
+//! The feed's own thread adds; anyone may read. Deliberately absent: names of products, which would make the
+//! set of counters as large as the venue's catalogue.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::decode::Reason;
+
+macro_rules! feed_counters {
+    ($($variant:ident, $name:literal, $help:literal;)*) => {
+        /// One thing that a feed counts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum FeedCounter {
+            $(#[doc = $help] $variant,)*
+            /// Frames, trades, quotes and book levels that were refused, by reason.
+            Malformed(Reason),
+        }
+
+        /// The plain counters by their number, and how many there are.
+        enum Plain {
+            $($variant,)*
+            Count,
+        }
+
+        impl FeedCounter {
+            const PLAIN: [FeedCounter; Plain::Count as usize] = [$(FeedCounter::$variant,)*];
+
+            const fn index(self) -> usize {
+                match self {
+                    $(FeedCounter::$variant => Plain::$variant as usize,)*
+                    FeedCounter::Malformed(reason) => Plain::Count as usize + reason as usize,
+                }
+            }
+
+            /// The label under which metrics show the counter; each counter has its own.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(FeedCounter::$variant => $name,)*
+                    FeedCounter::Malformed(reason) => malformed_name(reason),
+                }
+            }
+
+            /// What the counter counts, in a sentence.
+            pub const fn help(self) -> &'static str {
+                match self {
+                    $(FeedCounter::$variant => $help,)*
+                    FeedCounter::Malformed(_) => "Frames, trades, quotes and book levels that were refused for this reason.",
+                }
+            }
+        }
+    };
+}
+
+feed_counters! {
+    Frames, "frames", "Frames taken in, whatever became of them.";
+    Bytes, "bytes", "Bytes of those frames.";
+    Trades, "trades", "Trades published.";
+    Quotes, "quotes", "Quotes published.";
+    Heartbeats, "heartbeats", "Heartbeats published.";
+    BookSnapshots, "book_snapshots", "Book snapshots decoded.";
+    BookLevels, "book_levels", "Book levels decoded.";
+    Subscriptions, "subscriptions", "Subscriptions acknowledged by the venue.";
+    Reconnects, "reconnects", "Connections made after the first one.";
+    Gaps, "gaps", "Gaps in the venue's trade ids, published.";
+    TradesMissed, "trades_missed", "Trades that those gaps say are missing.";
+    Duplicates, "duplicates", "Trades left out because their id was not above the last one.";
+    OldState, "old_state", "Last matches and first tickers after a subscription that told nothing new.";
+    StaleQuotes, "stale_quotes", "Tickers left out because their sequence was not above the last one.";
+    StaleHeartbeats, "stale_heartbeats", "Heartbeats left out because their time was not after the last one.";
+    UntimedQuotes, "untimed_quotes", "Tickers left out because they have no time.";
+    OneSidedQuotes, "one_sided_quotes", "Tickers left out because the best bid or the best ask is missing.";
+    CrossedQuotes, "crossed_quotes", "Tickers left out because their bid is above their ask.";
+    InvalidTrades, "invalid_trades", "Trades left out because of their price, size or time.";
+    InvalidQuotes, "invalid_quotes", "Tickers left out because of a price, a size or their time.";
+    InvalidLevels, "invalid_levels", "Book levels left out; the others of their frame were taken.";
+    MalformedFrames, "malformed_frames", "Frames refused as a whole.";
+    UnknownSymbols, "unknown_symbols", "Events left out because their product is no known instrument.";
+    UnknownTypes, "unknown_types", "Messages left out because their type is not handled.";
+    VenueErrors, "venue_errors", "Errors reported by the venue.";
+}
+
+impl FeedCounter {
+    pub const COUNT: usize = Plain::Count as usize + Reason::COUNT;
+
+    /// All counters, in a fixed order.
+    pub fn iter() -> impl Iterator<Item = FeedCounter> {
+        Self::PLAIN.into_iter().chain(Reason::ALL.into_iter().map(FeedCounter::Malformed))
+    }
+}
+
+const fn malformed_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Truncated => "malformed_truncated",
+        Reason::Syntax => "malformed_syntax",
+        Reason::Depth => "malformed_depth",
+        Reason::MissingField => "malformed_missing_field",
+        Reason::FieldType => "malformed_field_type",
+        Reason::Number => "malformed_number",
+        Reason::NumberRange => "malformed_number_range",
+        Reason::Time => "malformed_time",
+        Reason::Side => "malformed_side",
+        Reason::Price => "malformed_price",
+        Reason::Size => "malformed_size",
+    }
+}
+
+/// The counters of one feed. They only rise, from zero at the start of the process.
+#[derive(Debug)]
+pub struct FeedCounters([AtomicU64; FeedCounter::COUNT]);
+
+impl FeedCounters {
+    pub fn new() -> FeedCounters {
+        FeedCounters([const { AtomicU64::new(0) }; FeedCounter::COUNT])
+    }
+
+    /// Adds `n` to a counter.
+    pub fn add(&self, counter: FeedCounter, n: u64) {
+        // Relaxed, here and below: a number on its own; nothing else is read on the strength of it.
+        self.0[counter.index()].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// How much was counted so far.
+    pub fn count(&self, counter: FeedCounter) -> u64 {
+        self.0[counter.index()].load(Ordering::Relaxed)
+    }
+}
+
+impl Default for FeedCounters {
+    fn default() -> FeedCounters {
+        FeedCounters::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_have_a_place_and_a_name_of_their_own() {
+        let counters = FeedCounters::new();
+        for (index, counter) in FeedCounter::iter().enumerate() {
+            assert_eq!(counter.index(), index, "{counter:?}");
+            counters.add(counter, index as u64 + 1);
+            counters.add(counter, 1);
+        }
+        assert_eq!(FeedCounter::iter().count(), FeedCounter::COUNT);
+        for (index, counter) in FeedCounter::iter().enumerate() {
+            assert_eq!(counters.count(counter), index as u64 + 2, "{counter:?}");
+            let snake_case = |b: u8| b.is_ascii_lowercase() || b == b'_';
+            assert!(counter.name().bytes().all(snake_case), "{}", counter.name());
+            assert!(!FeedCounter::iter().take(index).any(|other| other.name() == counter.name()), "{counter:?}");
+        }
+        for reason in Reason::ALL {
+            assert_eq!(FeedCounter::Malformed(reason).name(), format!("malformed_{}", reason.name()));
+        }
+    }
+}

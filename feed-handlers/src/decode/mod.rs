@@ -1,0 +1,114 @@
+//! Venue decoders: bytes of one frame in, borrowed events out. Pure, and without allocation.
+//!
+//! One file a venue. A decoder knows what a venue writes and nothing of what came before: duplicates, gaps
+//! and old state are for [`crate::feed`]. Any thread may decode; there is no state to own.
+
+pub mod coinbase;
+mod json;
+
+/// Why a frame, or a part of one, is refused. A closed set: counters are kept by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The frame ends in the middle of a JSON value.
+    Truncated,
+    /// The frame is no JSON.
+    Syntax,
+    /// Objects and arrays are nested deeper than any venue nests them.
+    Depth,
+    /// A field that the message cannot do without is absent or null.
+    MissingField,
+    /// A field is there, but holds no JSON value of the kind that belongs there.
+    FieldType,
+    /// A number that is none: `0.-10000`, `NaN`, an empty text.
+    Number,
+    /// A number of more digits than an exact decimal holds, or an integer above `i64::MAX`.
+    NumberRange,
+    /// No RFC 3339 time in UTC, or one that Unix nanoseconds cannot express (the year 0001).
+    Time,
+    /// Neither `buy` nor `sell`.
+    Side,
+    /// A price of zero or less.
+    Price,
+    /// A size below zero.
+    Size,
+}
+
+impl Reason {
+    pub const COUNT: usize = 11;
+    pub const ALL: [Reason; Self::COUNT] = [
+        Reason::Truncated,
+        Reason::Syntax,
+        Reason::Depth,
+        Reason::MissingField,
+        Reason::FieldType,
+        Reason::Number,
+        Reason::NumberRange,
+        Reason::Time,
+        Reason::Side,
+        Reason::Price,
+        Reason::Size,
+    ];
+
+    /// The label under which the reason is counted.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Truncated => "truncated",
+            Reason::Syntax => "syntax",
+            Reason::Depth => "depth",
+            Reason::MissingField => "missing_field",
+            Reason::FieldType => "field_type",
+            Reason::Number => "number",
+            Reason::NumberRange => "number_range",
+            Reason::Time => "time",
+            Reason::Side => "side",
+            Reason::Price => "price",
+            Reason::Size => "size",
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a frame gave no event at all. Offsets count bytes from the start of the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("the frame ends inside a JSON value, at byte {offset}")]
+    Truncated { offset: usize },
+    #[error("no JSON at byte {offset}")]
+    Syntax { offset: usize },
+    #[error("nested deeper than {depth_max} at byte {offset}")]
+    Depth { offset: usize, depth_max: usize },
+    #[error("field `{field}` is missing")]
+    Missing { field: &'static str },
+    #[error("field `{field}` is invalid ({reason})")]
+    Field { field: &'static str, reason: Reason },
+}
+
+impl DecodeError {
+    /// Under what the frame is counted.
+    pub const fn reason(self) -> Reason {
+        match self {
+            DecodeError::Truncated { .. } => Reason::Truncated,
+            DecodeError::Syntax { .. } => Reason::Syntax,
+            DecodeError::Depth { .. } => Reason::Depth,
+            DecodeError::Missing { .. } => Reason::MissingField,
+            DecodeError::Field { reason, .. } => reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_stand_at_their_own_index() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{reason}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Checks that a type alone cannot make: ranges, and keys that must fit each other.
+//!
+//! All problems are collected, so that one run shows them all. Nothing here touches a file or a socket.
+
+use std::collections::HashSet;
+use std::fmt::{Debug, Display};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use entitlements::Algorithm;
+use http::Uri;
+
+use super::{Coinbase, Config, ConfigError, FeedKind, Problem, Symbols, format_bytes, format_duration};
+
+const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Collects problems by key.
+#[derive(Default)]
+struct Findings(Vec<Problem>);
+
+impl Findings {
+    fn add(&mut self, key: &str, message: impl Display) {
+        self.0.extend(ConfigError::of(key, message).problems);
+    }
+
+    fn require(&mut self, ok: bool, key: &str, message: impl Display) {
+        if !ok {
+            self.add(key, message);
+        }
+    }
+
+    fn range<T: PartialOrd + Debug>(&mut self, key: &str, value: T, allowed: RangeInclusive<T>) {
+        let (low, high) = (allowed.start(), allowed.end());
+        self.require(allowed.contains(&value), key, format_args!("{value:?} is not between {low:?} and {high:?}"));
+    }
+
+    fn duration(&mut self, key: &str, value: Duration, allowed: RangeInclusive<Duration>) {
+        let [value_text, low, high] = [value, *allowed.start(), *allowed.end()].map(format_duration);
+        self.require(allowed.contains(&value), key, format_args!("{value_text} is not between {low} and {high}"));
+    }
+
+    fn bytes(&mut self, key: &str, value: usize, allowed: RangeInclusive<usize>) {
+        let [value_text, low, high] = [value, *allowed.start(), *allowed.end()].map(format_bytes);
+        self.require(allowed.contains(&value), key, format_args!("{value_text} is not between {low} and {high}"));
+    }
+}
+
+impl Config {
+    /// Checks ranges, and keys against each other.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem found.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut found = Findings::default();
+        self.check_server(&mut found);
+        self.check_sessions(&mut found);
+        self.check_memory(&mut found);
+        self.check_feed(&mut found);
+        self.check_entitlements(&mut found);
+        if found.0.is_empty() { Ok(()) } else { Err(ConfigError { problems: found.0 }) }
+    }
+
+    fn check_server(&self, found: &mut Findings) {
+        let server = &self.server;
+        found.require(!server.listen.is_empty(), "server.listen", "needs at least one address");
+        let mut taken: Vec<SocketAddr> = Vec::new();
+        for (key, listen) in [("server.listen", &server.listen), ("admin.listen", &self.admin.listen)] {
+            for address in listen {
+                // Port 0 asks the system for a free one, so it may stand there twice.
+                found.require(
+                    !taken.contains(address) || address.port() == 0,
+                    key,
+                    format_args!("{address} is there twice"),
+                );
+                taken.push(*address);
+            }
+        }
+        found.range("server.shards", server.shards, 0..=256);
+        found.duration("server.handshake_timeout", server.handshake_timeout, 100 * MS..=HOUR);
+        found.duration("server.auth_timeout", server.auth_timeout, 100 * MS..=HOUR);
+        found.range("server.handshakes_max", server.handshakes_max, 1..=1_000_000);
+        found.range("server.connections_per_address", server.connections_per_address, 1..=10_000_000);
+        found.bytes("server.message_bytes_max", server.message_bytes_max, 1 << 10..=16 << 20);
+    }
+
+    fn check_sessions(&self, found: &mut Findings) {
+        let session = &self.session;
+        found.duration("session.heartbeat", session.heartbeat, 100 * MS..=HOUR);
+        found.range("session.outbox_messages_max", session.outbox_messages_max, 1..=1 << 20);
+        found.bytes("session.control_bytes_max", session.control_bytes_max, 4 << 10..=64 << 20);
+        found.duration("session.stall_timeout", session.stall_timeout, 1_000 * MS..=DAY);
+        found.range("session.requests_per_second", session.requests_per_second, 1..=1_000_000);
+        found.range("session.requests_burst", session.requests_burst, 1..=1_000_000);
+        found.require(
+            session.requests_burst >= session.requests_per_second,
+            "session.requests_burst",
+            "is less than session.requests_per_second",
+        );
+        found.duration("drain.timeout", self.drain.timeout, Duration::ZERO..=HOUR);
+        let ordered = self.drain.spread <= self.drain.timeout;
+        found.require(ordered, "drain.spread", "is longer than drain.timeout");
+        if let Err(e) = crate::logging::filter(&self.log) {
+            found.add("log.level", e);
+        }
+    }
+
+    fn check_memory(&self, found: &mut Findings) {
+        let (fanout, sequencer) = (&self.fanout, &self.sequencer);
+        found.bytes("fanout.segment_bytes_max", fanout.segment_bytes_max, 4 << 10..=16 << 20);
+        found.bytes("fanout.retain_bytes", fanout.retain_bytes, 1 << 20..=1 << 40);
+        // The log is cut by whole segments; with fewer than two it would hold nothing while one is filled.
+        found.require(
+            fanout.retain_bytes / 2 >= fanout.segment_bytes_max,
+            "fanout.retain_bytes",
+            "is less than twice fanout.segment_bytes_max",
+        );
+        found.range("fanout.shard_queue", fanout.shard_queue, 2..=1 << 20);
+        found.range("fanout.instruments_max", fanout.instruments_max, 1..=1 << 20);
+        found.duration("sequencer.delay", sequencer.delay(), Duration::ZERO..=DAY);
+        found.bytes("sequencer.delay_bytes_max", sequencer.delay_bytes_max, 1 << 20..=1 << 40);
+        found.duration("sequencer.bar_lateness", sequencer.bar_lateness, Duration::ZERO..=HOUR);
+        found.range("feed.ring_capacity", self.feed.ring_capacity, 1 << 10..=1 << 24);
+    }
+
+    fn check_feed(&self, found: &mut Findings) {
+        self.check_simulator(found);
+        let (replay, coinbase) = (&self.feed.replay, &self.feed.coinbase);
+        if self.feed.kind == FeedKind::Replay {
+            found.require(replay.file.is_some(), "feed.replay.file", "is missing, and feed.kind is \"replay\"");
+        }
+        found.range("feed.replay.after_clients", replay.after_clients, 0..=10_000_000);
+        found.duration("feed.coinbase.silence_timeout", coinbase.silence_timeout, 1_000 * MS..=HOUR);
+        found.require(
+            is_websocket_url(coinbase),
+            "feed.coinbase.url",
+            format_args!("`{}` is no WebSocket address: write ws://HOST or wss://HOST", coinbase.url),
+        );
+        self.check_names(found, FeedKind::Coinbase, "feed.coinbase.products", &coinbase.products, '-');
+    }
+
+    fn check_simulator(&self, found: &mut Findings) {
+        let simulator = &self.feed.simulator;
+        let key = "feed.simulator.symbols";
+        match &simulator.symbols {
+            Symbols::Count(count) if self.feed.kind == FeedKind::Simulator => {
+                found.range(key, *count, 1..=self.fanout.instruments_max);
+            }
+            Symbols::Count(_) => {}
+            Symbols::List(symbols) => self.check_names(found, FeedKind::Simulator, key, symbols, '/'),
+        }
+        found.range("feed.simulator.rate", simulator.rate, 0.001..=10_000_000.0);
+        found.range("feed.simulator.trade_share", simulator.trade_share, 0.0..=1.0);
+        found.range("feed.simulator.zipf", simulator.zipf, 0.0..=10.0);
+        // TOML's integers are signed, and the effective configuration is written as TOML.
+        found.range("feed.simulator.seed", simulator.seed, 0..=i64::MAX as u64);
+        let bursts = &simulator.bursts;
+        found.range("feed.simulator.bursts.factor", bursts.factor, 1.0..=1_000_000.0);
+        found.duration("feed.simulator.bursts.every", bursts.every, MS..=DAY);
+        let ordered = bursts.length <= bursts.every;
+        found.require(ordered, "feed.simulator.bursts.length", "is longer than feed.simulator.bursts.every");
+    }
+
+    fn check_entitlements(&self, found: &mut Findings) {
+        let entitlements = &self.entitlements;
+        found.duration("entitlements.leeway", entitlements.leeway, Duration::ZERO..=HOUR);
+        // Tokens carry whole seconds.
+        found.require(entitlements.leeway.subsec_nanos() == 0, "entitlements.leeway", "is not in whole seconds");
+        let tiers = &entitlements.tiers;
+        for (name, limits) in [("free", tiers.free), ("premium", tiers.premium), ("enterprise", tiers.enterprise)] {
+            let key = |limit| format!("entitlements.tiers.{name}.{limit}");
+            found.range(&key("channels"), limits.channels, 1..=10_000_000);
+            found.range(&key("connections"), limits.connections, 1..=10_000_000);
+        }
+        for (i, token_key) in entitlements.token_keys.iter().enumerate() {
+            let key = |field| format!("entitlements.token_keys[{i}].{field}");
+            found.require(!token_key.kid.is_empty(), &key("kid"), "is empty");
+            let twice = entitlements.token_keys[..i].iter().any(|other| other.kid == token_key.kid);
+            found.require(!twice, &key("kid"), format_args!("`{}` is there twice", token_key.kid));
+            let (needed, other, has_needed, has_other) = match token_key.algorithm {
+                Algorithm::HS256 => (
+                    "secret_file",
+                    "public_key_file",
+                    token_key.secret_file.is_some(),
+                    token_key.public_key_file.is_some(),
+                ),
+                Algorithm::RS256 | Algorithm::ES256 => (
+                    "public_key_file",
+                    "secret_file",
+                    token_key.public_key_file.is_some(),
+                    token_key.secret_file.is_some(),
+                ),
+            };
+            found.require(has_needed, &key(needed), format_args!("is missing for {:?}", token_key.algorithm));
+            found.require(!has_other, &key(other), format_args!("does not belong to {:?}", token_key.algorithm));
+        }
+        // Their credentials are printed at the start: nobody else's machine may reach them.
+        let outside = self.server.listen.iter().find(|address| !address.ip().is_loopback());
+        if let (true, Some(address)) = (self.is_demo(), outside) {
+            found.add(
+                "entitlements.users",
+                format_args!(
+                    "is needed because server.listen has {address}: the demo users are for loopback addresses only"
+                ),
+            );
+        }
+    }
+
+    /// The instruments of a kind of feed: each well formed and there once. Where that feed is the one that
+    /// is used, there is at least one and no more than can be known.
+    fn check_names(&self, found: &mut Findings, kind: FeedKind, key: &str, names: &[String], mark: char) {
+        let most = self.fanout.instruments_max;
+        if self.feed.kind == kind {
+            found.require(!names.is_empty(), key, "is empty");
+            found.require(names.len() <= most, key, format_args!("has more than fanout.instruments_max, {most}"));
+        }
+        let mut seen = HashSet::new();
+        for name in names {
+            let shown = name.escape_debug();
+            found.require(is_product(name, mark), key, format_args!("`{shown}` is no pair such as BTC{mark}USD"));
+            found.require(seen.insert(name), key, format_args!("`{shown}` is there twice"));
+        }
+    }
+}
+
+/// Two currencies around a mark; what the instrument table takes once the mark is a slash.
+fn is_product(text: &str, mark: char) -> bool {
+    let part = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    text.len() <= 32 && text.split_once(mark).is_some_and(|(base, quote)| part(base) && part(quote))
+}
+
+fn is_websocket_url(coinbase: &Coinbase) -> bool {
+    let uri = coinbase.url.expose().parse::<Uri>();
+    uri.is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("ws" | "wss")) && uri.host().is_some_and(|host| !host.is_empty())
+    })
+}

@@ -1,0 +1,117 @@
+//! From the configuration to the door: which users may sign in, and with which token keys.
+//!
+//! Reads the files that the configuration names, once, at the start. Signing in itself is `entitlements`'.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use entitlements::demo::{self as users, DemoUser};
+use entitlements::{Algorithm, Door, Embedded, IssueError, TokenKey, TokenRules, Tokens, random_bytes};
+
+use crate::config::{self, Config, ConfigError};
+use crate::demo::{Credential, master_secret};
+
+/// How long the tokens hold that are printed at the start.
+const DEMO_TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
+
+/// The door, and the demo users where they are the ones who may come in.
+#[derive(Debug)]
+pub struct Entrance {
+    pub door: Arc<Door>,
+    pub demo: Option<Demo>,
+}
+
+/// The demo users.
+#[derive(Debug)]
+pub struct Demo {
+    users: [DemoUser; 3],
+    /// Why their secrets end with this process, where they do.
+    pub ephemeral: Option<io::Error>,
+}
+
+impl Entrance {
+    /// Opens the door that `config` describes. `state` is the directory in which the demo's secret is kept;
+    /// where that does not work, the demo users' secrets are good for this process only.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key whose file cannot be read or used.
+    pub fn open(config: &Config, state: Option<&Path>) -> Result<Entrance, ConfigError> {
+        let entitlements = &config.entitlements;
+        let mut keys = Vec::new();
+        let (store, demo) = match &entitlements.users {
+            Some(path) => {
+                let store = Embedded::open(path, &entitlements.tiers);
+                (store.map_err(|e| ConfigError::of("entitlements.users", e))?, None)
+            }
+            None => {
+                let (master, ephemeral) = match kept(state) {
+                    Ok(master) => (master, None),
+                    Err(e) => {
+                        tracing::warn!(reason = %e, "the demo users' secrets end with this process: no place to keep them");
+                        (random_bytes().map_err(no_demo)?, Some(e))
+                    }
+                };
+                let demo = users::users(&master, &entitlements.tiers).map_err(no_demo)?;
+                // First, because the first key that can sign does.
+                keys.push(demo.token_key);
+                (Embedded::of(demo.users), Some(Demo { users: demo.credentials, ephemeral }))
+            }
+        };
+        for (i, key) in entitlements.token_keys.iter().enumerate() {
+            keys.push(token_key(i, key)?);
+        }
+        let rules = TokenRules {
+            issuer: entitlements.issuer.clone(),
+            audience: entitlements.audience.clone(),
+            leeway: entitlements.leeway,
+        };
+        let tokens = Tokens::new(keys, rules).map_err(|e| ConfigError::of("entitlements.token_keys", e))?;
+        Ok(Entrance { door: Arc::new(Door::new(store, tokens)), demo })
+    }
+
+    /// The demo users' credentials, to be printed once; empty where the users come from a file.
+    ///
+    /// # Errors
+    /// [`IssueError`] where a token cannot be made.
+    pub fn credentials(&self) -> Result<Vec<Credential>, IssueError> {
+        let users = self.demo.as_ref().map_or(&[][..], |demo| &demo.users);
+        let credential = |user: &DemoUser| {
+            let token = self.door.issue(user.id(), DEMO_TOKEN_TTL, unix_seconds())?;
+            let (user, key, secret) = (user.id().to_owned(), user.id().to_owned(), user.secret().to_owned());
+            Ok(Credential { user, key, secret, token })
+        };
+        users.iter().map(credential).collect()
+    }
+}
+
+/// This machine's clock, Unix seconds.
+pub fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn kept(state: Option<&Path>) -> io::Result<[u8; 32]> {
+    let unnamed = || io::Error::new(io::ErrorKind::NotFound, "neither XDG_STATE_HOME nor HOME names a directory");
+    master_secret(state.ok_or_else(unnamed)?)
+}
+
+fn no_demo(reason: impl std::fmt::Display) -> ConfigError {
+    ConfigError::of("entitlements.users", format_args!("is absent, and the demo users cannot be made: {reason}"))
+}
+
+fn token_key(index: usize, key: &config::TokenKey) -> Result<TokenKey, ConfigError> {
+    let (field, file) = match key.algorithm {
+        Algorithm::HS256 => ("secret_file", &key.secret_file),
+        Algorithm::RS256 | Algorithm::ES256 => ("public_key_file", &key.public_key_file),
+    };
+    let name = format!("entitlements.token_keys[{index}].{field}");
+    let file = file.as_deref().ok_or_else(|| ConfigError::of(&name, "is missing"))?;
+    let place = file.display();
+    let material = std::fs::read(file).map_err(|e| ConfigError::of(&name, format_args!("{place}: {e}")))?;
+    // An editor or `echo` ends the file with a line end that is not part of the secret.
+    let material = material.strip_suffix(b"\n").unwrap_or(&material);
+    let material = material.strip_suffix(b"\r").unwrap_or(material);
+    TokenKey::new(&key.kid, key.algorithm, material).map_err(|e| ConfigError::of(&name, format_args!("{place}: {e}")))
+}

@@ -1,0 +1,19 @@
+//! The gateway process: configuration, sign-in and sessions, the threads between feeds and clients, and
+//! the ports that operators look at. `main.rs` is the program; everything is here, so that a test can build
+//! the whole process in itself.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+mod context;
+pub mod demo;
+pub mod door;
+mod epoll_set;
+pub mod logging;
+pub mod metrics;
+pub mod process;
+mod sequencing;
+mod session;
+mod shard;
+mod sign_in;
+mod transport;

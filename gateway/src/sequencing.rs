@@ -1,0 +1,245 @@
+//! The sequencer's thread: rings of ticks in, segments of encoded messages out to every shard.
+//!
+//! It takes what the rings have, hands on what came of it as soon as they are empty or a segment is full,
+//! and sleeps on the doorbell that feeds and shards ring. It waits for nobody but a shard whose queue is
+//! full; a live feed then laps it, which is counted here and announced where trades are missing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fanout::{Body, Segment, Sequencer, Update};
+use feed_handlers::bars::Bars;
+use feed_handlers::doorbell::Doorbell;
+use feed_handlers::ring::{Polled, Reader};
+use feed_handlers::source::FeedStatus;
+use protocol::message::FeedState;
+use protocol::{Bar, ChannelKind, Class, InstrumentId, SourceId, Tick, TickBody, Trade};
+
+use crate::context::wall_ns;
+use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
+use crate::shard::{Input, ShardQueue};
+
+/// Ticks taken from one ring before the others have their turn.
+const TICKS_PER_TURN: usize = 4096;
+/// Longest sleep, so that a change of a source's state is told in time.
+const SLEEP_MAX: Duration = Duration::from_millis(250);
+
+/// A source as the sequencer sees it.
+pub(crate) struct Feed {
+    pub(crate) reader: Reader<Tick>,
+    pub(crate) status: Arc<FeedStatus>,
+    /// What the clients were told last.
+    pub(crate) told: FeedState,
+}
+
+/// What the thread runs with.
+pub(crate) struct Sequencing {
+    pub(crate) feeds: Vec<Feed>,
+    pub(crate) sequencer: Sequencer,
+    pub(crate) bars: Bars,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) shards: Vec<ShardQueue>,
+    pub(crate) metrics: Arc<ThreadMetrics>,
+    /// Set when the sources have ended: the thread empties the rings and ends too.
+    pub(crate) finish: Arc<AtomicBool>,
+    /// By instrument: the last trade id, and whether ticks of its source have been lost since.
+    pub(crate) trades: Vec<LastTrade>,
+    /// `ts_recv` of the first tick since segments were last handed on, Unix ns.
+    pub(crate) oldest: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LastTrade {
+    id: u64,
+    source: u8,
+    suspect: bool,
+}
+
+impl Sequencing {
+    /// Runs until told to finish and the rings are empty. Dropping the queues then ends the shards' input.
+    pub(crate) fn run(mut self) {
+        let mut reported = Reported::default();
+        loop {
+            // Acquire: pairs with the Release of who set it, after the sources had ended.
+            let finish = self.finish.load(Ordering::Acquire);
+            let worked = self.take_ticks();
+            self.sequencer.serve_snapshots();
+            let next_due = self.sequencer.release_delayed(wall_ns());
+            self.hand_on();
+            self.tell_feed_states();
+            self.report(&mut reported);
+            if finish && !worked {
+                return;
+            }
+            if !worked {
+                let due = next_due.map_or(SLEEP_MAX, |at| {
+                    Duration::from_nanos(u64::try_from(at - wall_ns()).unwrap_or(0)).min(SLEEP_MAX)
+                });
+                let Sequencing { feeds, sequencer, doorbell, finish, .. } = &self;
+                let ready = || {
+                    feeds.iter().any(|feed| feed.reader.lag() > 0)
+                        || sequencer.is_asked()
+                        // Relaxed: a hint to go round; the loop acquires.
+                        || finish.load(Ordering::Relaxed)
+                };
+                doorbell.wait(ready, Some(due));
+            }
+        }
+    }
+
+    fn take_ticks(&mut self) -> bool {
+        let mut worked = false;
+        for index in 0..self.feeds.len() {
+            let mut taken = 0;
+            while taken < TICKS_PER_TURN {
+                match self.feeds[index].reader.poll() {
+                    Polled::Record(tick) => {
+                        self.oldest.get_or_insert(tick.ts_recv);
+                        self.take(&tick);
+                        taken += 1;
+                        if self.sequencer.has_full_segment() {
+                            self.hand_on();
+                        }
+                    }
+                    Polled::Lapped { lost } => {
+                        self.metrics.add(Counter::RingLapped, lost);
+                        tracing::warn!(lost, "the sequencer was lapped by a feed");
+                        let of_feed = self.trades.iter_mut().filter(|last| usize::from(last.source) == index);
+                        of_feed.for_each(|last| last.suspect = true);
+                    }
+                    Polled::Empty => break,
+                }
+            }
+            self.metrics.add(Counter::RingRecords, taken as u64);
+            worked |= taken > 0;
+        }
+        worked
+    }
+
+    fn take(&mut self, tick: &Tick) {
+        let Tick { instrument, source, ts_event, ts_recv, body } = *tick;
+        let Sequencing { sequencer, bars, metrics, .. } = self;
+        let mut finished = |instrument: InstrumentId, bar: Bar| {
+            metrics.add(Counter::BarsClosed, 1);
+            let (kind, ts_event, body) = (ChannelKind::Bars, bar.start_ns, Body::Bar(bar));
+            sequencer.publish(Update { instrument, kind, source, ts_event, ts_recv, body });
+        };
+        let update = |kind, body| Update { instrument, kind, source, ts_event, ts_recv, body };
+        match body {
+            TickBody::Trade(trade) => {
+                bars.on_trade(instrument, &trade, ts_event, &mut finished);
+                let missed = self.missed_before(instrument, source, &trade);
+                if let Some(missed) = missed {
+                    self.count(Class::Sequenced);
+                    self.sequencer.publish(update(ChannelKind::Trades, Body::VenueGap { missed }));
+                }
+                self.count(Class::Sequenced);
+                self.sequencer.publish(update(ChannelKind::Trades, Body::Trade(trade)));
+                if let Some(bar) = self.bars.current(instrument) {
+                    self.count(Class::Conflated);
+                    self.sequencer.publish(update(ChannelKind::UpdatedBars, Body::Bar(bar)));
+                }
+            }
+            TickBody::Quote(quote) => {
+                bars.on_clock(source, ts_event, &mut finished);
+                self.count(Class::Conflated);
+                self.sequencer.publish(update(ChannelKind::Quotes, Body::Quote(quote)));
+            }
+            TickBody::Gap { missed } => {
+                // After a lap the next trade's id tells the whole gap, this one included.
+                if !self.trades.get(instrument.index()).is_some_and(|last| last.suspect) {
+                    self.count(Class::Sequenced);
+                    self.sequencer.publish(update(ChannelKind::Trades, Body::VenueGap { missed }));
+                    self.skip_trades(instrument, missed);
+                }
+            }
+            TickBody::Heartbeat => bars.on_clock(source, ts_event, &mut finished),
+        }
+    }
+
+    fn count(&self, class: Class) {
+        self.metrics.add(
+            match class {
+                Class::Sequenced => Counter::SequencedMessages,
+                Class::Conflated => Counter::ConflatedMessages,
+            },
+            1,
+        );
+    }
+
+    /// How many trades of the instrument are missing before this one, if ticks were lost in the ring. What
+    /// the venue left out is not asked here: its feed says so itself.
+    fn missed_before(&mut self, instrument: InstrumentId, source: SourceId, trade: &Trade) -> Option<u64> {
+        if self.trades.len() <= instrument.index() {
+            self.trades.resize_with(instrument.index() + 1, LastTrade::default);
+        }
+        let last = &mut self.trades[instrument.index()];
+        let before = std::mem::replace(last, LastTrade { id: trade.id, source: source.0, suspect: false });
+        let missed = trade.id.saturating_sub(before.id).saturating_sub(1);
+        (before.suspect && missed > 0).then_some(missed)
+    }
+
+    fn skip_trades(&mut self, instrument: InstrumentId, missed: u64) {
+        if let Some(last) = self.trades.get_mut(instrument.index()) {
+            last.id = last.id.saturating_add(missed);
+        }
+    }
+
+    fn hand_on(&mut self) {
+        if let Some(ts_recv) = self.oldest.take() {
+            self.metrics.observe(Histogram::TickToSegment, wall_ns() - ts_recv);
+        }
+        for segment in self.sequencer.take_segments() {
+            self.metrics.add(Counter::SegmentsPublished, 1);
+            self.metrics.add(Counter::SegmentBytes, segment.footprint_bytes() as u64);
+            push_all(&self.shards, &self.metrics, || Input::Segment(Arc::<Segment>::clone(&segment)));
+        }
+    }
+
+    fn tell_feed_states(&mut self) {
+        for (source, feed) in self.feeds.iter_mut().enumerate() {
+            let state = told_state(feed.status.state());
+            if feed.told != state {
+                feed.told = state;
+                push_all(&self.shards, &self.metrics, || Input::Feed { source, state });
+            }
+        }
+    }
+
+    fn report(&self, reported: &mut Reported) {
+        let (dropped, late) = (self.sequencer.delay_dropped(), self.bars.late());
+        self.metrics.add(Counter::DelayLineDropped, dropped - reported.delay_dropped);
+        self.metrics.add(Counter::BarsLateTrades, late - reported.bars_late);
+        *reported = Reported { delay_dropped: dropped, bars_late: late };
+        self.metrics.set(Gauge::DelayLineBytes, self.sequencer.delay_bytes() as u64);
+        self.metrics.set(Gauge::Instruments, self.sequencer.instruments() as u64);
+    }
+}
+
+/// Totals that the metrics already have.
+#[derive(Debug, Default)]
+struct Reported {
+    delay_dropped: u64,
+    bars_late: u64,
+}
+
+fn push_all(shards: &[ShardQueue], metrics: &ThreadMetrics, input: impl Fn() -> Input) {
+    for shard in shards {
+        metrics.add(Counter::SegmentsQueued, 1);
+        if shard.push(input()) {
+            metrics.add(Counter::ShardQueueFull, 1);
+        }
+    }
+}
+
+/// What clients are told of a source's state: a replay that waits or has ended brings nothing, and is no
+/// fault either.
+fn told_state(state: feed_handlers::source::FeedState) -> FeedState {
+    use feed_handlers::source::FeedState as Source;
+    match state {
+        Source::Up => FeedState::Up,
+        Source::Stale | Source::Held | Source::Ended => FeedState::Stale,
+        Source::Down => FeedState::Down,
+    }
+}

@@ -1,0 +1,421 @@
+//! A signed-in client's session: its messages in, answers and subscriptions out. Sans-IO: bytes and the time
+//! go in, the hub takes what is to be sent. Owned by the shard that has the client's socket.
+//!
+//! What a session keeps while its client is silent is in this struct, and nothing else: the frame reader
+//! allocates only while a message is partly received.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use entitlements::{ConnectionPermit, Grant, Principal, Status, Users, decide};
+use fanout::{Hub, SubscribeOptions, Subscribed, SubscriberKey};
+use protocol::command::{self, Action, CommandError, Request, RequestId, Since, Subscription};
+use protocol::frame::{FrameError, Message, MessageReader, Opcode, encode_close, encode_frame};
+use protocol::message::{ErrorMessage, FeedState, Gap, GapReason, SubscriptionAck, SymbolLists};
+use protocol::{
+    AssetClass, Channel, ChannelKind, CloseCode, Encoding, ErrorCode, Freshness, InstrumentId, Selector, ServerMessage,
+};
+
+use crate::context::{Context, Now};
+use crate::metrics::{Counter, ThreadMetrics};
+
+/// Why a frame that is not of the session's encoding is refused.
+pub(crate) const WRONG_KIND: &str = "JSON is in text frames, MessagePack in binary frames";
+
+/// What the shard is to do after a session has worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Continue,
+    /// A close frame with this code is on its way; flush, then let the client go.
+    Close(CloseCode),
+}
+
+/// One signed-in client.
+#[derive(Debug)]
+pub(crate) struct Session {
+    principal: Arc<Principal>,
+    _permit: ConnectionPermit,
+    encoding: Encoding,
+    /// Has subscribed at least once.
+    subscribed: bool,
+    reader: MessageReader,
+    /// When the allowance for requests will be full again, monotonic ms (GCRA's theoretical arrival time).
+    requests_full_ms: u64,
+}
+
+/// A request that is refused in parts: the items with the same reason, by channel.
+struct Refused<'a> {
+    code: ErrorCode,
+    channel: &'a str,
+    symbols: Vec<&'a str>,
+    detail: Option<String>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        principal: Arc<Principal>,
+        permit: ConnectionPermit,
+        encoding: Encoding,
+        reader: MessageReader,
+    ) -> Session {
+        Session { principal, _permit: permit, encoding, subscribed: false, reader, requests_full_ms: 0 }
+    }
+
+    /// Takes bytes that the client's socket gave (changed in place by unmasking).
+    pub(crate) fn receive(
+        &mut self,
+        input: &mut [u8],
+        key: SubscriberKey,
+        hub: &mut Hub,
+        context: &Context,
+        metrics: &ThreadMetrics,
+        now: Now,
+    ) -> Next {
+        let mut reader = std::mem::take(&mut self.reader);
+        let mut next = Next::Continue;
+        let fed = reader.feed(input, context.server.message_bytes_max, &mut |message| {
+            next = self.handle(message, key, hub, context, metrics, now);
+            if next == Next::Continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        self.reader = reader;
+        match fed {
+            Ok(()) => next,
+            Err(error) => {
+                metrics.add(Counter::CommandErrorSyntax, 1);
+                if let Some(code) = frame_error_code(error) {
+                    send_error(hub, key, &ErrorMessage::new(code));
+                }
+                close(hub, key, error.close_code())
+            }
+        }
+    }
+
+    /// Takes one message. Also for those that came in one read with the sign-in.
+    pub(crate) fn handle(
+        &mut self,
+        message: Message<'_>,
+        key: SubscriberKey,
+        hub: &mut Hub,
+        context: &Context,
+        metrics: &ThreadMetrics,
+        now: Now,
+    ) -> Next {
+        let (encoding, bytes) = match message {
+            Message::Text(text) if self.encoding == Encoding::Json => (Encoding::Json, text.as_bytes()),
+            Message::Binary(bytes) if self.encoding == Encoding::MessagePack => (Encoding::MessagePack, bytes),
+            Message::Text(_) | Message::Binary(_) => {
+                metrics.add(Counter::CommandErrorSyntax, 1);
+                let detail = Some(WRONG_KIND);
+                send_error(hub, key, &ErrorMessage { detail, ..ErrorMessage::new(ErrorCode::InvalidSyntax) });
+                return close(hub, key, CloseCode::UnsupportedData);
+            }
+            Message::Ping(payload) => {
+                metrics.add(Counter::ClientPings, 1);
+                // Under backpressure a ping may go unanswered, as RFC 6455 (5.5.3) allows: later ones stand for it.
+                if hub.control_pending_bytes(key) <= context.session.control_bytes_max / 2 {
+                    hub.control(key, |_, out| encode_frame(Opcode::Pong, payload, out));
+                }
+                return Next::Continue;
+            }
+            Message::Pong(_) => return Next::Continue,
+            Message::Close(_) => return close(hub, key, CloseCode::Normal),
+        };
+        if let Some(retry_after) = self.take_request(context, now) {
+            metrics.add(Counter::CommandErrorRate, 1);
+            let limited = ErrorMessage { retry_after: Some(retry_after), ..ErrorMessage::new(ErrorCode::TooManyRequests) };
+            return answered(send_error(hub, key, &limited), hub, key);
+        }
+        let sent = match command::parse(encoding, bytes) {
+            Err(CommandError { code, id, detail }) => {
+                metrics.add(Counter::CommandErrorSyntax, 1);
+                let id = id.as_ref();
+                send_error(hub, key, &ErrorMessage { id, detail: Some(detail), ..ErrorMessage::new(code) })
+            }
+            Ok(Request { id, action: Action::Auth(_) }) => {
+                metrics.add(Counter::CommandErrorState, 1);
+                let id = id.as_ref();
+                send_error(hub, key, &ErrorMessage { id, ..ErrorMessage::new(ErrorCode::AlreadyAuthenticated) })
+            }
+            Ok(Request { id, action: Action::Subscribe(subscription) }) => {
+                metrics.add(Counter::CommandsSubscribe, 1);
+                self.subscribe(&subscription, id.as_ref(), key, hub, context, metrics, now)
+            }
+            Ok(Request { id, action: Action::Unsubscribe(subscription) }) => {
+                metrics.add(Counter::CommandsUnsubscribe, 1);
+                self.unsubscribe(&subscription, id.as_ref(), key, hub, context, metrics, now)
+            }
+        };
+        answered(sent, hub, key)
+    }
+
+    /// The session's own deadline: its token has run out.
+    pub(crate) fn handle_timer(&mut self, key: SubscriberKey, hub: &mut Hub, now: Now) -> Next {
+        let Some(expires_at) = self.principal.expires_at() else { return Next::Continue };
+        if self.principal.has_expired(now.wall_s()) {
+            send_error(hub, key, &ErrorMessage::new(ErrorCode::TokenExpired));
+            return close(hub, key, CloseCode::TokenExpired);
+        }
+        let left_ms = (expires_at.saturating_mul(1_000) - now.wall_ns / 1_000_000).max(0) as u64;
+        hub.arm(key, now.mono_ms.saturating_add(left_ms));
+        Next::Continue
+    }
+
+    /// The users have been read again: lets the client go whose user is no more, or is blocked.
+    pub(crate) fn check_user(&self, key: SubscriberKey, hub: &mut Hub, users: &Users) -> Next {
+        let known = users.principal(self.principal.user()).is_some_and(|p| p.status() != Status::Blocked);
+        if known { Next::Continue } else { close(hub, key, CloseCode::Revoked) }
+    }
+
+    /// Tells a client that has subscribed how a source is.
+    pub(crate) fn announce_feed(&self, key: SubscriberKey, hub: &mut Hub, source: &str, state: FeedState) {
+        if self.subscribed {
+            hub.control(key, |encoding, out| ServerMessage::Feed { source, state }.encode(encoding, out));
+        }
+    }
+
+    /// Counts a request. The time to wait where there were too many.
+    fn take_request(&mut self, context: &Context, now: Now) -> Option<Duration> {
+        // GCRA: each request moves the time at which the allowance is full by one interval, and it may lie
+        // at most a burst ahead.
+        let interval_ms = 1_000 / u64::from(context.session.requests_per_second.clamp(1, 1_000));
+        let burst_ms = interval_ms * u64::from(context.session.requests_burst);
+        let full_ms = self.requests_full_ms.max(now.mono_ms) + interval_ms;
+        if full_ms > now.mono_ms + burst_ms.max(interval_ms) {
+            return Some(Duration::from_millis(full_ms - now.mono_ms - burst_ms));
+        }
+        self.requests_full_ms = full_ms;
+        None
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn subscribe(
+        &mut self,
+        request: &Subscription,
+        id: Option<&RequestId>,
+        key: SubscriberKey,
+        hub: &mut Hub,
+        context: &Context,
+        metrics: &ThreadMetrics,
+        now: Now,
+    ) -> bool {
+        let instruments = &context.instruments;
+        let mut refused: Vec<Refused<'_>> = Vec::new();
+        let mut unchanged = SymbolLists::default();
+        let mut granted: Vec<(Grant, &str)> = Vec::new();
+        let interval_ms = request.max_rate.map_or(0, |rate| (1_000.0 / rate).ceil() as u32);
+        let mut channels = hub.subscription_count(key);
+        for item in &request.items {
+            let selector = match item.symbol.as_str() {
+                "*" => Some(Selector::All),
+                symbol => instruments.find(symbol).map(Selector::One),
+            };
+            let Some(selector) = selector else {
+                refuse(&mut refused, ErrorCode::UnknownSymbol, item.channel.name(), &item.symbol, None);
+                continue;
+            };
+            let asset = match selector {
+                Selector::All => None,
+                Selector::One(_) => Some(AssetClass::of(&item.symbol)),
+            };
+            let channel = Channel { kind: item.channel, selector };
+            let grant = match decide(&self.principal, channel, asset, now.wall_s()) {
+                Ok(grant) => grant,
+                Err(denial) => {
+                    let code = ErrorCode::from_code(denial.code()).unwrap_or(ErrorCode::InsufficientSubscription);
+                    refuse(&mut refused, code, item.channel.name(), &item.symbol, Some(denial.to_string()));
+                    continue;
+                }
+            };
+            let known = hub.is_subscribed(key, channel);
+            if !known && channels >= self.principal.limits().channels as usize {
+                let detail = format!("at most {} channels", self.principal.limits().channels);
+                refuse(&mut refused, ErrorCode::SymbolLimitExceeded, item.channel.name(), &item.symbol, Some(detail));
+                continue;
+            }
+            let options = SubscribeOptions { since: None, interval_ms };
+            match hub.subscribe(key, grant, options, now.mono_ms) {
+                Subscribed::New => channels += 1,
+                Subscribed::Unchanged | Subscribed::Ahead { .. } => unchanged.push(item.channel, &item.symbol),
+            }
+            granted.push((grant, &item.symbol));
+        }
+        self.send_refusals(&refused, request, id, key, hub, metrics);
+        let sent = self.acknowledge(id, unchanged, key, hub, context);
+        if let Some(since) = &request.since {
+            resume(since, &granted, id, key, hub, context, now);
+        }
+        if !self.subscribed && channels > 0 {
+            self.subscribed = true;
+            context.client_subscribed();
+        }
+        sent
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn unsubscribe(
+        &mut self,
+        request: &Subscription,
+        id: Option<&RequestId>,
+        key: SubscriberKey,
+        hub: &mut Hub,
+        context: &Context,
+        metrics: &ThreadMetrics,
+        now: Now,
+    ) -> bool {
+        let mut refused = Vec::new();
+        for item in &request.items {
+            let selector = match item.symbol.as_str() {
+                "*" => Some(Selector::All),
+                symbol => context.instruments.find(symbol).map(Selector::One),
+            };
+            match selector {
+                Some(selector) => {
+                    hub.unsubscribe(key, item.channel, selector, now.mono_ms);
+                }
+                None => refuse(&mut refused, ErrorCode::UnknownSymbol, item.channel.name(), &item.symbol, None),
+            }
+        }
+        self.send_refusals(&refused, request, id, key, hub, metrics);
+        self.acknowledge(id, SymbolLists::default(), key, hub, context)
+    }
+
+    fn send_refusals(
+        &self,
+        refused: &[Refused<'_>],
+        request: &Subscription,
+        id: Option<&RequestId>,
+        key: SubscriberKey,
+        hub: &mut Hub,
+        metrics: &ThreadMetrics,
+    ) {
+        for channel in &request.unknown_channels {
+            metrics.add(Counter::CommandErrorUnknown, 1);
+            let channel = Some(channel.as_str());
+            send_error(hub, key, &ErrorMessage { id, channel, ..ErrorMessage::new(ErrorCode::UnknownChannel) });
+        }
+        for Refused { code, channel, symbols, detail } in refused {
+            let counter = match code {
+                ErrorCode::UnknownSymbol => Counter::CommandErrorUnknown,
+                ErrorCode::SymbolLimitExceeded => Counter::CommandErrorLimit,
+                _ => Counter::CommandErrorDenied,
+            };
+            metrics.add(counter, symbols.len() as u64);
+            let (channel, detail) = (Some(*channel), detail.as_deref());
+            send_error(hub, key, &ErrorMessage { id, channel, symbols, detail, ..ErrorMessage::new(*code) });
+        }
+    }
+
+    /// Sends the whole set of subscriptions as it is now.
+    fn acknowledge(
+        &self,
+        id: Option<&RequestId>,
+        unchanged: SymbolLists<'_>,
+        key: SubscriberKey,
+        hub: &mut Hub,
+        context: &Context,
+    ) -> bool {
+        let mut all: Vec<(ChannelKind, &str)> = hub
+            .subscriptions(key)
+            .map(|(kind, selector)| match selector {
+                Selector::All => (kind, "*"),
+                Selector::One(instrument) => (kind, context.instruments.symbol(instrument)),
+            })
+            .collect();
+        all.sort_unstable();
+        let mut channels = SymbolLists::default();
+        for (kind, symbol) in all {
+            channels.push(kind, symbol);
+        }
+        let delayed = self.principal.freshness() == Freshness::Delayed;
+        let delayed_ms = delayed.then_some(context.delay.as_millis() as u64);
+        let ack = SubscriptionAck { id, channels, epoch: context.epoch, delayed_ms, unchanged };
+        hub.control(key, |encoding, out| ServerMessage::Subscription(ack).encode(encoding, out))
+    }
+}
+
+/// Serves what a returning client has missed, or says that it cannot be known.
+fn resume(
+    since: &Since,
+    granted: &[(Grant, &str)],
+    id: Option<&RequestId>,
+    key: SubscriberKey,
+    hub: &mut Hub,
+    context: &Context,
+    now: Now,
+) {
+    for (kind, symbol, seq) in &since.positions {
+        let Some(instrument) = context.instruments.find(symbol) else { continue };
+        let Some(grant) = grant_for(granted, *kind, symbol) else { continue };
+        if since.epoch != context.epoch {
+            let gap =
+                Gap { channel: *kind, symbol, from: seq.saturating_add(1), to: None, reason: GapReason::Epoch };
+            hub.control(key, |encoding, out| ServerMessage::Gap(gap).encode(encoding, out));
+            continue;
+        }
+        if let Subscribed::Ahead { last } = resume_one(hub, key, grant, instrument, *seq, now) {
+            let detail = format!("the last number of this channel is {last}");
+            let (channel, detail) = (Some(kind.name()), Some(detail.as_str()));
+            let symbols = &[symbol.as_str()];
+            send_error(hub, key, &ErrorMessage { id, channel, symbols, detail, ..ErrorMessage::new(ErrorCode::InvalidSince) });
+        }
+    }
+}
+
+fn grant_for(granted: &[(Grant, &str)], kind: ChannelKind, symbol: &str) -> Option<Grant> {
+    let of = |wanted: &str| granted.iter().find(|(grant, s)| grant.channel().kind == kind && *s == wanted);
+    of(symbol).or_else(|| of("*")).map(|(grant, _)| *grant)
+}
+
+fn resume_one(
+    hub: &mut Hub,
+    key: SubscriberKey,
+    grant: Grant,
+    instrument: InstrumentId,
+    seq: u64,
+    now: Now,
+) -> Subscribed {
+    match grant.channel().selector {
+        Selector::All => hub.resume_within_all(key, grant, instrument, seq),
+        Selector::One(_) => {
+            hub.subscribe(key, grant, SubscribeOptions { since: Some(seq), interval_ms: 0 }, now.mono_ms)
+        }
+    }
+}
+
+fn refuse<'a>(
+    refused: &mut Vec<Refused<'a>>,
+    code: ErrorCode,
+    channel: &'a str,
+    symbol: &'a str,
+    detail: Option<String>,
+) {
+    match refused.iter_mut().find(|r| r.code == code && r.channel == channel && r.detail == detail) {
+        Some(known) => known.symbols.push(symbol),
+        None => refused.push(Refused { code, channel, symbols: vec![symbol], detail }),
+    }
+}
+
+/// The error message that goes before the close frame, where there is one.
+pub(crate) fn frame_error_code(error: FrameError) -> Option<ErrorCode> {
+    match error.close_code() {
+        CloseCode::TooBig => Some(ErrorCode::MessageTooLarge),
+        CloseCode::InvalidPayload => Some(ErrorCode::InvalidSyntax),
+        _ => None,
+    }
+}
+
+/// False where the client's control lane is full.
+fn send_error(hub: &mut Hub, key: SubscriberKey, error: &ErrorMessage<'_>) -> bool {
+    hub.control(key, |encoding, out| ServerMessage::Error(*error).encode(encoding, out))
+}
+
+fn answered(sent: bool, hub: &mut Hub, key: SubscriberKey) -> Next {
+    if sent { Next::Continue } else { close(hub, key, CloseCode::ControlLaneFull) }
+}
+
+/// Ends what the client receives with a close frame.
+pub(crate) fn close(hub: &mut Hub, key: SubscriberKey, code: CloseCode) -> Next {
+    hub.finish(key, |out| encode_close(code, out));
+    Next::Close(code)
+}

@@ -1,0 +1,644 @@
+//! A shard: one thread that owns its listening sockets, its clients' connections and their hub, and shares
+//! no lock with another shard.
+//!
+//! Handshakes and sign-ins are tasks of the shard's `LocalRuntime`. Signed-in clients are slots in a slab,
+//! watched by an epoll set of the shard's own (edge-triggered), which itself is one descriptor to the
+//! runtime. The loop of the main task: take what came (segments, bytes, arrivals, deadlines), then flush
+//! every client that has something coming, then let the other tasks run. So an idle shard adds no delay, and
+//! a busy one gathers more messages for each write.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::{Shutdown, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError};
+use fanout::{Flushed, Hub, HubConfig, HubCounters, Interest, Segment, SubscriberKey, Timer};
+use feed_handlers::doorbell::Doorbell;
+use mio::net::TcpStream;
+use mio::{Events, Poll, Token, Waker};
+use protocol::message::{ErrorMessage, FeedState};
+use protocol::{CloseCode, ErrorCode, ServerMessage};
+
+use crate::context::{Context, Now};
+use crate::epoll_set::EpollSet;
+use crate::metrics::{Counter, Gauge, ThreadMetrics};
+use crate::session::{Next, Session, close};
+use crate::sign_in::SignedIn;
+use crate::transport::listener::{self, Arrivals};
+
+/// What the sequencer tells the shards.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    Segment(Arc<Segment>),
+    /// A source changed its state; it is named by its place in the configuration.
+    Feed { source: usize, state: FeedState },
+}
+
+/// The sequencer's side of a shard's queue. Bound: `fanout.shard_queue` inputs of at most
+/// `fanout.segment_bytes_max` for each encoding. Full: the sequencer waits, since a shard never waits for its
+/// clients and so always comes round.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardQueue {
+    sender: Sender<Input>,
+    bell: Arc<Bell>,
+}
+
+/// Wakes a shard, once for any number of inputs.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    waker: Waker,
+    /// Rung, and the shard has not looked yet.
+    rung: AtomicBool,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        // AcqRel: the shard's swap in `answer` sees what was queued before this.
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.waker.wake()
+        {
+            tracing::error!(%error, "a shard could not be woken");
+        }
+    }
+
+    fn answer(&self) {
+        self.rung.swap(false, Ordering::AcqRel);
+    }
+}
+
+impl ShardQueue {
+    /// Puts an input in and wakes the shard. True where it had to wait for room.
+    pub(crate) fn push(&self, input: Input) -> bool {
+        let waited = match self.sender.try_send(input) {
+            Ok(()) => false,
+            Err(TrySendError::Full(input)) => {
+                self.bell.ring();
+                // An error means that the shard has ended, which only happens on the way out.
+                let _ = self.sender.send(input);
+                true
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        };
+        self.bell.ring();
+        waited
+    }
+
+    pub(crate) fn bell(&self) -> Arc<Bell> {
+        self.bell.clone()
+    }
+}
+
+/// The queue into a shard that is yet to be set up.
+pub(crate) struct ShardPort {
+    poll: Poll,
+    receiver: Receiver<Input>,
+    bell: Arc<Bell>,
+}
+
+/// What a shard needs beside its queue.
+#[derive(Debug)]
+pub(crate) struct ShardParts {
+    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) context: Arc<Context>,
+    pub(crate) interest: Arc<Interest>,
+    /// The sequencer's doorbell.
+    pub(crate) sequencer: Arc<Doorbell>,
+    pub(crate) hub: HubConfig,
+    pub(crate) metrics: Arc<ThreadMetrics>,
+    /// The core to run on, where threads are pinned.
+    pub(crate) core: Option<usize>,
+}
+
+/// Makes a shard's queue and epoll set, before its thread starts, so that failures end the start.
+///
+/// # Errors
+/// The system's, where it has no descriptors left.
+pub(crate) fn port(capacity: usize) -> io::Result<(ShardQueue, ShardPort)> {
+    let poll = Poll::new()?;
+    let bell = Arc::new(Bell { waker: Waker::new(poll.registry(), WAKE)?, rung: AtomicBool::new(false) });
+    let (sender, receiver) = crossbeam::channel::bounded(capacity);
+    Ok((ShardQueue { sender, bell: bell.clone() }, ShardPort { poll, receiver, bell }))
+}
+
+const WAKE: Token = Token(usize::MAX);
+
+/// Sockets that the epoll set reports at a time.
+const EVENTS: usize = 1024;
+/// Inputs that are taken in before clients are flushed.
+const INPUTS_PER_TURN: usize = 256;
+/// Bytes read from one client before the others have their turn.
+const READ_BYTES_PER_TURN: usize = 256 * 1024;
+/// How long a client may take to answer our close frame with its own.
+const LINGER_MS: u64 = 2_000;
+
+/// One client's socket and session.
+#[derive(Debug)]
+struct Connection {
+    key: SubscriberKey,
+    stream: TcpStream,
+    session: Session,
+    _address: entitlements::AddressPermit,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// A close frame is queued; when it is written, our side is shut.
+    Closing { reason: Counter, until_ms: u64 },
+    /// Our side is shut. Input is thrown away until the client closes or the deadline passes.
+    Shut { reason: Counter, until_ms: u64 },
+}
+
+/// Runs a shard to its end: until all inputs are taken and all clients are gone.
+///
+/// # Errors
+/// The system's, where the runtime or a listener cannot be set up.
+pub(crate) fn run(port: ShardPort, parts: ShardParts) -> io::Result<()> {
+    if let Some(core) = parts.core {
+        pin_to(core);
+    }
+    let runtime = tokio::runtime::LocalRuntime::new()?;
+    runtime.block_on(async {
+        let arrivals = Rc::new(Arrivals::default());
+        let mut accepting = Vec::new();
+        for listener in parts.listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let (context, metrics) = (parts.context.clone(), parts.metrics.clone());
+            let task = listener::accept(listener, context, metrics, arrivals.clone());
+            accepting.push(tokio::task::spawn_local(task));
+        }
+        let (instruments, now_ms) = (parts.context.instruments.clone(), parts.context.now().mono_ms);
+        let hub = Hub::new(parts.hub, instruments, parts.interest.clone(), now_ms);
+        let shard = Shard {
+            hub,
+            interest: parts.interest,
+            sequencer: parts.sequencer,
+            connections: Vec::new(),
+            live: 0,
+            sockets: EpollSet::new(port.poll)?,
+            receiver: port.receiver,
+            bell: port.bell,
+            arrivals,
+            reread: Vec::new(),
+            scratch: vec![0; 64 * 1024].into_boxed_slice(),
+            feeds: vec![FeedState::Up; parts.context.venues.len()],
+            users_read: parts.context.users_read.load(Ordering::Acquire),
+            context: parts.context,
+            metrics: parts.metrics,
+            counted: HubCounters::default(),
+            drain: None,
+        };
+        shard.run(accepting).await
+    })
+}
+
+fn pin_to(core: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(core, %error, "the thread could not be pinned");
+    }
+}
+
+/// The way out.
+#[derive(Clone, Copy, Debug)]
+struct Draining {
+    since_ms: u64,
+    /// All inputs have been taken; clients are let go as they are served.
+    inputs_over: bool,
+}
+
+struct Shard {
+    hub: Hub,
+    interest: Arc<Interest>,
+    /// The sequencer's doorbell, for when a subscription asks it for last values.
+    sequencer: Arc<Doorbell>,
+    /// By the hub's slots.
+    connections: Vec<Option<Connection>>,
+    live: usize,
+    sockets: EpollSet,
+    receiver: Receiver<Input>,
+    bell: Arc<Bell>,
+    arrivals: Rc<Arrivals>,
+    /// Clients that had more to read than a turn allows.
+    reread: Vec<SubscriberKey>,
+    /// Where sockets are read into; no client has a buffer of its own.
+    scratch: Box<[u8]>,
+    feeds: Vec<FeedState>,
+    /// How often the users had been read when the sessions were last checked against them.
+    users_read: u64,
+    context: Arc<Context>,
+    metrics: Arc<ThreadMetrics>,
+    counted: HubCounters,
+    drain: Option<Draining>,
+}
+
+impl Shard {
+    async fn run(mut self, accepting: Vec<tokio::task::JoinHandle<()>>) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut accepting = Some(accepting);
+        loop {
+            let mut worked = self.take_inputs();
+            worked |= self.take_events(&mut events)?;
+            worked |= self.take_arrivals();
+            worked |= self.take_deadlines();
+            self.check_users();
+            if self.interest.is_asked() {
+                self.sequencer.ring();
+            }
+            self.flush_dirty();
+            self.report();
+            if self.context.is_draining() {
+                if let Some(tasks) = accepting.take() {
+                    tasks.into_iter().for_each(|task| task.abort());
+                    self.announce_drain();
+                }
+                if self.drained() {
+                    self.report();
+                    return Ok(());
+                }
+            }
+            if worked || !self.reread.is_empty() || self.hub.has_dirty() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let deadline = self.next_deadline();
+            let sleep = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ready = self.sockets.ready() => ready?,
+                () = self.arrivals.came() => {}
+                () = sleep => {}
+            }
+        }
+    }
+
+    /// When to come back though nothing happens.
+    fn next_deadline(&self) -> Option<Instant> {
+        let timer_ms = self.hub.next_timer_ms();
+        let drain_ms = self.drain.map(|_| self.context.now().mono_ms + 20);
+        let at_ms = timer_ms.into_iter().chain(drain_ms).min()?;
+        Some(self.context.started + Duration::from_millis(at_ms))
+    }
+
+    fn take_inputs(&mut self) -> bool {
+        self.bell.answer();
+        let now = self.context.now();
+        for taken in 0..INPUTS_PER_TURN {
+            match self.receiver.try_recv() {
+                Ok(Input::Segment(segment)) => {
+                    self.metrics.add(Counter::SegmentsTaken, 1);
+                    self.hub.publish(segment, now.mono_ms);
+                }
+                Ok(Input::Feed { source, state }) => self.announce_feed(source, state),
+                Err(TryRecvError::Empty) => return taken > 0,
+                Err(TryRecvError::Disconnected) => {
+                    if let Some(drain) = &mut self.drain {
+                        drain.inputs_over = true;
+                    }
+                    return taken > 0;
+                }
+            }
+        }
+        true
+    }
+
+    fn announce_feed(&mut self, source: usize, state: FeedState) {
+        let Some(known) = self.feeds.get_mut(source) else { return };
+        *known = state;
+        let Some(venue) = self.context.venues.get(source) else { return };
+        for connection in self.connections.iter().flatten().filter(|c| c.state == State::Open) {
+            connection.session.announce_feed(connection.key, &mut self.hub, venue, state);
+        }
+    }
+
+    fn take_events(&mut self, events: &mut Events) -> io::Result<bool> {
+        let mut worked = false;
+        for key in std::mem::take(&mut self.reread) {
+            worked = true;
+            self.read(key);
+        }
+        loop {
+            self.sockets.take(events)?;
+            for event in events.iter() {
+                // Also for a wake-up: it may be about inputs that came after this turn's were taken.
+                worked = true;
+                if event.token() == WAKE {
+                    continue;
+                }
+                let key = key_of(event.token());
+                if event.is_writable() {
+                    self.hub.writable(key);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.read(key);
+                }
+            }
+            if events.iter().count() < EVENTS {
+                return Ok(worked);
+            }
+        }
+    }
+
+    /// Reads what a client's socket has. Sockets are edge-triggered: a short read means that it is empty,
+    /// and the end of the stream is reported as an event of its own.
+    fn read(&mut self, key: SubscriberKey) {
+        let mut read = 0;
+        loop {
+            let Shard { connections, scratch, .. } = self;
+            let connection = connections.get_mut(key.slot as usize).and_then(Option::as_mut);
+            let Some(connection) = connection.filter(|connection| connection.key == key) else { return };
+            let state = connection.state;
+            let taken = match connection.stream.read(scratch) {
+                Ok(0) => return self.end(key, Counter::ClosedByClient),
+                Ok(taken) => taken,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => return self.end(key, Counter::ClosedLost),
+            };
+            self.metrics.add(Counter::BytesRead, taken as u64);
+            read += taken;
+            if state == State::Open {
+                let now = self.context.now();
+                let Shard { connections, hub, context, metrics, scratch, .. } = self;
+                let Some(connection) = connections.get_mut(key.slot as usize).and_then(Option::as_mut) else { return };
+                let next = connection.session.receive(&mut scratch[..taken], key, hub, context, metrics, now);
+                self.proceed(key, next);
+            }
+            if read >= READ_BYTES_PER_TURN {
+                return self.reread.push(key);
+            }
+        }
+    }
+
+    fn connection(&mut self, key: SubscriberKey) -> Option<&mut Connection> {
+        self.connections.get_mut(key.slot as usize)?.as_mut().filter(|connection| connection.key == key)
+    }
+
+    /// Does what a session asks for.
+    fn proceed(&mut self, key: SubscriberKey, next: Next) {
+        let now_ms = self.context.now().mono_ms;
+        if let Next::Close(code) = next
+            && let Some(connection) = self.connection(key)
+        {
+            // A client that does not even take the close frame is cut off.
+            let until_ms = now_ms + LINGER_MS;
+            connection.state = State::Closing { reason: closed_counter(code), until_ms };
+            self.hub.arm(key, until_ms);
+        }
+    }
+
+    fn take_arrivals(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(arrival) = self.arrivals.take() {
+            worked = true;
+            self.take_over(arrival);
+        }
+        worked
+    }
+
+    /// Makes a slot of a connection that has signed in.
+    fn take_over(&mut self, arrival: SignedIn) {
+        let SignedIn { stream, encoding, principal, permit, address, reader, early } = arrival;
+        let now = self.context.now();
+        let mut stream = TcpStream::from_std(stream);
+        let key = self.hub.open(encoding, now.mono_ms);
+        if let Err(error) = self.sockets.add(&mut stream, token_of(key)) {
+            tracing::warn!(%error, "a client's socket could not be watched");
+            self.hub.close(key);
+            self.metrics.add(Counter::ClosedInternal, 1);
+            return;
+        }
+        let session = Session::new(principal, permit, encoding, reader);
+        let connection = Connection { key, stream, session, _address: address, state: State::Open };
+        if self.connections.len() <= key.slot as usize {
+            self.connections.resize_with(key.slot as usize + 1, || None);
+        }
+        self.connections[key.slot as usize] = Some(connection);
+        self.live += 1;
+        let mut next = Next::Continue;
+        {
+            let Shard { connections, hub, context, metrics, .. } = self;
+            let Some(Some(connection)) = connections.get_mut(key.slot as usize) else { return };
+            connection.session.handle_timer(key, hub, now);
+            for message in &early {
+                if next == Next::Continue {
+                    next = connection.session.handle(message.message(), key, hub, context, metrics, now);
+                }
+            }
+        }
+        self.proceed(key, next);
+        if self.drain.is_some() {
+            let next = close(&mut self.hub, key, CloseCode::GoingAway);
+            self.proceed(key, next);
+        }
+    }
+
+    fn take_deadlines(&mut self) -> bool {
+        let now = self.context.now();
+        let mut worked = false;
+        while let Some(timer) = self.hub.poll_timer(now.mono_ms, now.wall_ns) {
+            worked = true;
+            match timer {
+                Timer::Stalled(key) => {
+                    self.metrics.add(Counter::SlowConsumerDisconnects, 1);
+                    self.end(key, Counter::ClosedStalled);
+                }
+                Timer::Fired(key) => self.deadline(key, now),
+            }
+        }
+        for key in self.hub.take_overrun() {
+            self.metrics.add(Counter::SlowConsumerDisconnects, 1);
+            self.hub.control(key, |encoding, out| {
+                ServerMessage::Error(ErrorMessage::new(ErrorCode::SlowClient)).encode(encoding, out);
+            });
+            let next = close(&mut self.hub, key, CloseCode::SlowClient);
+            self.proceed(key, next);
+        }
+        worked
+    }
+
+    fn deadline(&mut self, key: SubscriberKey, now: Now) {
+        let Shard { connections, hub, .. } = self;
+        let Some(connection) = connections.get_mut(key.slot as usize).and_then(Option::as_mut) else { return };
+        match connection.state {
+            State::Open => {
+                let next = connection.session.handle_timer(key, hub, now);
+                self.proceed(key, next);
+            }
+            State::Closing { reason, until_ms } | State::Shut { reason, until_ms } if now.mono_ms >= until_ms => self.end(key, reason),
+            State::Closing { until_ms, .. } | State::Shut { until_ms, .. } => hub.arm(key, until_ms),
+        }
+    }
+
+    /// After the users have been read again, lets those go who may no longer be here.
+    fn check_users(&mut self) {
+        let read = self.context.users_read.load(Ordering::Acquire);
+        if std::mem::replace(&mut self.users_read, read) == read {
+            return;
+        }
+        let users = self.context.door.users();
+        let Shard { connections, hub, .. } = self;
+        let gone: Vec<(SubscriberKey, Next)> = connections
+            .iter()
+            .flatten()
+            .filter(|connection| connection.state == State::Open)
+            .map(|connection| (connection.key, connection.session.check_user(connection.key, hub, &users)))
+            .collect();
+        for (key, next) in gone {
+            self.proceed(key, next);
+        }
+    }
+
+    fn flush_dirty(&mut self) {
+        let now_ms = self.context.now().mono_ms;
+        while let Some(key) = self.hub.next_dirty() {
+            let Shard { connections, hub, .. } = self;
+            let Some(connection) = connections.get_mut(key.slot as usize).and_then(Option::as_mut) else { continue };
+            let closing = match connection.state {
+                State::Open => None,
+                State::Closing { reason, .. } => Some(reason),
+                State::Shut { .. } => continue,
+            };
+            match hub.flush(key, &mut connection.stream, now_ms) {
+                Flushed::Done => {
+                    if let Some(reason) = closing {
+                        self.shut(key, reason, now_ms);
+                    }
+                }
+                Flushed::More | Flushed::Blocked => {}
+                Flushed::Closed => self.end(key, Counter::ClosedLost),
+            }
+        }
+    }
+
+    /// Everything is written, the close frame last: shuts our side and gives the client time for its own.
+    fn shut(&mut self, key: SubscriberKey, reason: Counter, now_ms: u64) {
+        let Some(connection) = self.connection(key) else { return };
+        let _ = connection.stream.shutdown(Shutdown::Write);
+        let until_ms = now_ms + LINGER_MS;
+        connection.state = State::Shut { reason, until_ms };
+        self.hub.arm(key, until_ms);
+    }
+
+    /// Lets a client go now.
+    fn end(&mut self, key: SubscriberKey, reason: Counter) {
+        let Some(slot) = self.connections.get_mut(key.slot as usize) else { return };
+        let Some(mut connection) = slot.take_if(|connection| connection.key == key) else { return };
+        let reason = match connection.state {
+            State::Open => reason,
+            State::Closing { reason, .. } | State::Shut { reason, .. } => reason,
+        };
+        self.sockets.remove(&mut connection.stream);
+        self.hub.close(key);
+        self.live -= 1;
+        self.metrics.add(reason, 1);
+    }
+
+    /// Tells every client that the server is about to stop, and when to come back: spread, so that they do
+    /// not all come at once.
+    fn announce_drain(&mut self) {
+        let spread_ms = self.context.drain.spread.as_millis() as u64;
+        let now_ms = self.context.now().mono_ms;
+        self.drain = Some(Draining { since_ms: now_ms, inputs_over: false });
+        for connection in self.connections.iter().flatten().filter(|c| c.state == State::Open) {
+            let reconnect_ms = share(connection.key, spread_ms);
+            self.hub.control(connection.key, |encoding, out| {
+                ServerMessage::Draining { reconnect_ms }.encode(encoding, out);
+            });
+        }
+        self.flush_dirty();
+    }
+
+    /// Lets clients go as their time comes and they have everything. True when the last one is gone, or the
+    /// time is over.
+    fn drained(&mut self) -> bool {
+        let Some(drain) = self.drain else { return false };
+        let (now_ms, spread_ms) = (self.context.now().mono_ms, self.context.drain.spread.as_millis() as u64);
+        let over = now_ms >= drain.since_ms + self.context.drain.timeout.as_millis() as u64;
+        if drain.inputs_over || over {
+            let due: Vec<SubscriberKey> = self
+                .connections
+                .iter()
+                .flatten()
+                .filter(|c| c.state == State::Open && (over || now_ms >= drain.since_ms + share(c.key, spread_ms)))
+                .map(|c| c.key)
+                .collect();
+            for key in due {
+                // The close frame passes data that waits, so only those who have everything get it.
+                if over || !self.hub.is_held(key) {
+                    let next = close(&mut self.hub, key, CloseCode::GoingAway);
+                    self.proceed(key, next);
+                }
+            }
+            self.flush_dirty();
+        }
+        if self.live == 0 && drain.inputs_over {
+            return true;
+        }
+        // Beyond the timeout clients have the linger time to take their close frame.
+        now_ms >= drain.since_ms + self.context.drain.timeout.as_millis() as u64 + LINGER_MS
+    }
+
+    /// Brings the shared metrics up to date with this turn.
+    fn report(&mut self) {
+        let now = *self.hub.counters();
+        let before = std::mem::replace(&mut self.counted, now);
+        for (counter, now, before) in [
+            (Counter::MessagesDelivered, now.messages_delivered, before.messages_delivered),
+            (Counter::BytesWritten, now.bytes_written, before.bytes_written),
+            (Counter::Writes, now.writes, before.writes),
+            (Counter::WritesBlocked, now.blocked, before.blocked),
+            (Counter::ConflatedUpdates, now.conflated, before.conflated),
+            (Counter::GapsAnnounced, now.gaps_announced, before.gaps_announced),
+            (Counter::HeartbeatsSent, now.heartbeats, before.heartbeats),
+        ] {
+            if now > before {
+                self.metrics.add(counter, now - before);
+            }
+        }
+        self.metrics.set(Gauge::Connections, self.live as u64);
+        self.metrics.set(Gauge::Subscriptions, self.hub.subscriptions_total());
+        self.metrics.set(Gauge::ClientsBehind, self.hub.held_count() as u64);
+        self.metrics.set(Gauge::RetainedBytes, self.hub.retained_bytes() as u64);
+    }
+}
+
+/// A client's share of a span of time: the same for the same slot, evenly spread over slots.
+fn share(key: SubscriberKey, span_ms: u64) -> u64 {
+    // Fibonacci hashing of the slot.
+    u64::from(key.slot.wrapping_mul(2_654_435_769)) * span_ms >> 32
+}
+
+fn token_of(key: SubscriberKey) -> Token {
+    // A generation of all ones with a slot of all ones would be WAKE; there are never so many slots.
+    Token((u64::from(key.generation) << 32 | u64::from(key.slot)) as usize)
+}
+
+fn key_of(token: Token) -> SubscriberKey {
+    SubscriberKey { slot: token.0 as u32, generation: (token.0 as u64 >> 32) as u32 }
+}
+
+fn closed_counter(code: CloseCode) -> Counter {
+    match code {
+        CloseCode::Normal => Counter::ClosedByClient,
+        CloseCode::GoingAway => Counter::ClosedDrain,
+        CloseCode::ProtocolError | CloseCode::UnsupportedData | CloseCode::InvalidPayload => Counter::ClosedProtocol,
+        CloseCode::TooBig => Counter::ClosedTooBig,
+        CloseCode::SlowClient => Counter::ClosedSlowConsumer,
+        CloseCode::ControlLaneFull => Counter::ClosedControlFull,
+        CloseCode::AuthTimeout => Counter::ClosedAuthTimeout,
+        CloseCode::AuthFailed | CloseCode::ConnectionLimit => Counter::ClosedAuth,
+        CloseCode::TokenExpired => Counter::ClosedTokenExpired,
+        CloseCode::Revoked => Counter::ClosedRevoked,
+        CloseCode::InternalError => Counter::ClosedInternal,
+    }
+}

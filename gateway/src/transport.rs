@@ -1,0 +1,5 @@
+//! How clients reach the gateway. Each transport brings connections up to a signed-in session; what follows
+//! is the same for all of them.
+
+pub(crate) mod http;
+pub(crate) mod listener;

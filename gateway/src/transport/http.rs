@@ -1,0 +1,275 @@
+//! The HTTP door of the WebSocket transport: one request, which becomes a WebSocket or is refused with a
+//! status and `{"error", "message"}`. hyper reads the request, within its bounds; tungstenite checks the
+//! handshake and computes the answer to its key.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use axum::body::Body;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use entitlements::{AddressPermit, Credentials, Principal};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use protocol::Encoding;
+use tokio::net::TcpStream;
+
+use crate::context::Context;
+use crate::metrics::{Counter, ThreadMetrics};
+use crate::sign_in::Upgraded;
+
+/// Largest head of a request, bytes. hyper's own least is 8 KiB.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+const STREAM_PATHS: &str = "/stream, /v2/{feed}, /v1beta3/crypto/{loc}, /v1beta1/news";
+
+/// What an accepted request has settled.
+#[derive(Debug)]
+struct Accepted {
+    upgrade: hyper::upgrade::OnUpgrade,
+    encoding: Encoding,
+    principal: Option<Arc<Principal>>,
+}
+
+/// Serves the connection's request. `None` where no WebSocket came of it.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    address: AddressPermit,
+    context: &Arc<Context>,
+    metrics: &Arc<ThreadMetrics>,
+) -> Option<Upgraded> {
+    let accepted: Rc<RefCell<Option<Accepted>>> = Rc::default();
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(request, context, metrics);
+        let accepted = accepted.clone();
+        async move {
+            Ok::<_, Infallible>(match answer {
+                Ok((response, opened)) => {
+                    accepted.replace(Some(opened));
+                    response
+                }
+                Err(refusal) => refusal.into_response(),
+            })
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(context.server.handshake_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    // The whole exchange is bounded too: a client that does not take the answer is let go.
+    match tokio::time::timeout(context.server.handshake_timeout, serving).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) if error.is_timeout() => {
+            metrics.add(Counter::HandshakeTimeout, 1);
+            return None;
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "no HTTP request");
+            metrics.add(Counter::HandshakeMalformed, 1);
+            return None;
+        }
+        Err(_) => {
+            metrics.add(Counter::HandshakeTimeout, 1);
+            return None;
+        }
+    }
+    let Accepted { upgrade, encoding, principal } = accepted.take()?;
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some(Upgraded { stream: parts.io.into_inner(), received: parts.read_buf, encoding, principal, address, peer })
+}
+
+/// A refused request.
+#[derive(Debug)]
+struct HttpRefusal {
+    status: StatusCode,
+    error: &'static str,
+    message: String,
+    headers: &'static [(HeaderName, &'static str)],
+}
+
+impl HttpRefusal {
+    fn new(status: StatusCode, error: &'static str, message: impl Into<String>) -> HttpRefusal {
+        HttpRefusal { status, error, message: message.into(), headers: &[] }
+    }
+
+    fn into_response(self) -> Response<Body> {
+        let body = serde_json::json!({ "error": self.error, "message": self.message }).to_string();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        for (name, value) in self.headers {
+            headers.insert(name.clone(), HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+fn answer(
+    mut request: Request<Incoming>,
+    context: &Context,
+    metrics: &ThreadMetrics,
+) -> Result<(Response<Body>, Accepted), HttpRefusal> {
+    if !is_stream_path(request.uri().path()) {
+        metrics.add(Counter::HandshakeUnknownPath, 1);
+        let message = format!("streams are at {STREAM_PATHS}");
+        return Err(HttpRefusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message));
+    }
+    if request.method() != Method::GET {
+        metrics.add(Counter::HandshakeNotUpgrade, 1);
+        let refusal = HttpRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "only GET");
+        return Err(HttpRefusal { headers: &[(header::ALLOW, "GET")], ..refusal });
+    }
+    if context.is_draining() {
+        metrics.add(Counter::HandshakeDraining, 1);
+        return Err(HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "DRAINING", "the server is about to stop"));
+    }
+    let version = request.headers().get(header::SEC_WEBSOCKET_VERSION);
+    if !request.headers().contains_key(header::UPGRADE) || version.is_some_and(|version| version != "13") {
+        metrics.add(Counter::HandshakeNotUpgrade, 1);
+        let message = "this is a WebSocket endpoint: connect with ws://";
+        let refusal = HttpRefusal::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", message);
+        let headers = &[
+            (header::UPGRADE, "websocket"),
+            (header::CONNECTION, "upgrade"),
+            (header::SEC_WEBSOCKET_VERSION, "13"),
+        ];
+        return Err(HttpRefusal { headers, ..refusal });
+    }
+    let response = tungstenite::handshake::server::create_response_with_body(&request, Body::empty).map_err(|error| {
+        metrics.add(Counter::HandshakeMalformed, 1);
+        HttpRefusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", error.to_string())
+    })?;
+    let encoding = encoding(&request).map_err(|unknown| {
+        metrics.add(Counter::HandshakeMalformed, 1);
+        let message = format!("unknown encoding {unknown:?}: json or msgpack");
+        HttpRefusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    })?;
+    let principal = match credentials(&request) {
+        None => None,
+        Some(credentials) => {
+            let signed_in = credentials.map_or(Err(None), |c| {
+                context.door.sign_in(&c, context.now().wall_s()).map_err(|error| Some(error.reason()))
+            });
+            Some(signed_in.map_err(|reason| {
+                metrics.add(Counter::HandshakeUnauthorized, 1);
+                metrics.add(reason.map_or(Counter::SignInMalformed, Counter::from), 1);
+                let refusal = HttpRefusal::new(StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "authentication failed");
+                HttpRefusal { headers: &[(header::WWW_AUTHENTICATE, "Bearer")], ..refusal }
+            })?)
+        }
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    Ok((response, Accepted { upgrade, encoding, principal }))
+}
+
+/// `/stream`, and where Alpaca's clients look.
+fn is_stream_path(path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_start_matches('/').trim_end_matches('/').split('/').collect();
+    matches!(parts[..], ["stream"] | ["v2", _] | ["v1beta3", "crypto", _] | ["v1beta1", "news"])
+}
+
+/// MessagePack where `Content-Type: application/msgpack` or `?encoding=msgpack` asks for it. The error is the
+/// name of an encoding that there is not.
+fn encoding(request: &Request<Incoming>) -> Result<Encoding, String> {
+    if let Some(name) = query(request, "encoding") {
+        return Encoding::from_name(&name).ok_or(name);
+    }
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let msgpack = content_type.trim().to_ascii_lowercase().starts_with("application/msgpack");
+    Ok(if msgpack { Encoding::MessagePack } else { Encoding::Json })
+}
+
+fn query(request: &Request<Incoming>, name: &str) -> Option<String> {
+    let query = request.uri().query()?.as_bytes();
+    form_urlencoded::parse(query).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// Credentials that came with the request: `None` where there are none, `Some(None)` where they cannot be
+/// understood.
+fn credentials(request: &Request<Incoming>) -> Option<Option<Credentials>> {
+    let headers = request.headers();
+    if let Some(authorization) = headers.get(header::AUTHORIZATION) {
+        return Some(authorization.to_str().ok().and_then(from_authorization));
+    }
+    if let Some(key) = text(headers, "apca-api-key-id") {
+        let secret = text(headers, "apca-api-secret-key").unwrap_or_default();
+        return Some(Some(Credentials::Key { key, secret }));
+    }
+    if let Some(key) = text(headers, "x-api-key") {
+        return Some(Some(from_token(&key)));
+    }
+    query(request, "token").map(|token| Some(from_token(&token)))
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned())
+}
+
+fn from_authorization(value: &str) -> Option<Credentials> {
+    let (scheme, value) = value.trim().split_once(' ')?;
+    let value = value.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(from_token(value));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = String::from_utf8(BASE64.decode(value).ok()?).ok()?;
+    let (key, secret) = pair.split_once(':')?;
+    Some(Credentials::Key { key: key.to_owned(), secret: secret.to_owned() })
+}
+
+/// A JSON Web Token has two dots; an API key is written `id.secret` or `id:secret`.
+fn from_token(value: &str) -> Credentials {
+    let token = || Credentials::Token(value.to_owned());
+    if value.matches('.').count() == 2 {
+        return token();
+    }
+    value.split_once(['.', ':']).map_or_else(token, |(key, secret)| Credentials::Key {
+        key: key.to_owned(),
+        secret: secret.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_alpaca_and_ours_reach_the_stream() {
+        for path in ["/stream", "/stream/", "/v2/iex", "/v2/sip", "/v1beta3/crypto/us", "/v1beta1/news"] {
+            assert!(is_stream_path(path), "{path}");
+        }
+        for path in ["/", "", "/v2", "/v2/iex/x", "/v1beta3/crypto", "/v1beta1", "/streams", "/../stream"] {
+            assert!(!is_stream_path(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_told_apart() {
+        let key = |key: &str, secret: &str| Credentials::Key { key: key.into(), secret: secret.into() };
+        assert_eq!(from_token("id.secret"), key("id", "secret"));
+        assert_eq!(from_token("id:sec:ret"), key("id", "sec:ret"));
+        assert_eq!(from_token("aa.bb.cc"), Credentials::Token("aa.bb.cc".into()));
+        assert_eq!(from_token("opaque"), Credentials::Token("opaque".into()));
+        assert_eq!(from_authorization("bearer  aa.bb.cc"), Some(Credentials::Token("aa.bb.cc".into())));
+        assert_eq!(from_authorization("Basic aWQ6c2VjcmV0"), Some(key("id", "secret")));
+        for refused in ["", "Bearer", "Basic !", "Basic aWQ=", "Digest x"] {
+            assert_eq!(from_authorization(refused), None, "{refused}");
+        }
+    }
+}

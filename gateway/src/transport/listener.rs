@@ -1,0 +1,125 @@
+//! Listening sockets: every shard has its own on the same address (`SO_REUSEPORT`), so that a connection is
+//! accepted, signed in and served by one thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use crate::context::Context;
+use crate::metrics::{Counter, Gauge, ThreadMetrics};
+use crate::sign_in::{SignedIn, sign_in};
+use crate::transport::http;
+
+/// Connections that wait in the kernel for `accept`.
+const BACKLOG: i32 = 4096;
+
+/// Binds `address` once for each shard; port 0 becomes the same free port for all.
+///
+/// # Errors
+/// The system's, also where another program has the port: `SO_REUSEPORT` alone would share it silently.
+pub(crate) fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    drop(listen(address, false)?);
+    let first = listen(address, true)?;
+    let address = first.local_addr()?;
+    std::iter::once(Ok(first)).chain((1..shards).map(|_| listen(address, true))).collect()
+}
+
+fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Lets a restart bind while old connections are in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if reuse_port {
+        socket.listen(BACKLOG)?;
+    } else {
+        socket.listen(1)?;
+    }
+    Ok(socket.into())
+}
+
+/// Where sign-ins put the connections that their shard is to take over.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    queue: RefCell<VecDeque<SignedIn>>,
+    came: Notify,
+    /// Handshakes and sign-ins under way.
+    under_way: Cell<usize>,
+}
+
+impl Arrivals {
+    pub(crate) fn take(&self) -> Option<SignedIn> {
+        self.queue.borrow_mut().pop_front()
+    }
+
+    /// Waits until there is one.
+    pub(crate) async fn came(&self) {
+        self.came.notified().await;
+    }
+}
+
+/// Accepts connections for one shard until the task is dropped.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    context: Arc<Context>,
+    metrics: Arc<ThreadMetrics>,
+    arrivals: Rc<Arrivals>,
+) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or the connection went away: others may still come.
+                metrics.add(Counter::AcceptErrors, 1);
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        metrics.add(Counter::ConnectionsOpened, 1);
+        let Ok(address) = context.addresses.acquire(peer.ip()) else {
+            metrics.add(Counter::HandshakeAddressLimit, 1);
+            refuse(&stream, "too many connections from this address");
+            continue;
+        };
+        if arrivals.under_way.get() >= context.server.handshakes_max {
+            metrics.add(Counter::HandshakeTooMany, 1);
+            refuse(&stream, "too many sign-ins in progress");
+            continue;
+        }
+        let _ = stream.set_nodelay(true);
+        arrivals.under_way.set(arrivals.under_way.get() + 1);
+        metrics.set(Gauge::Handshakes, arrivals.under_way.get() as u64);
+        let (context, metrics, arrivals) = (context.clone(), metrics.clone(), arrivals.clone());
+        tokio::task::spawn_local(async move {
+            if let Some(upgraded) = http::serve(stream, peer, address, &context, &metrics).await
+                && let Some(signed_in) = sign_in(upgraded, &context, &metrics).await
+            {
+                arrivals.queue.borrow_mut().push_back(signed_in);
+                arrivals.came.notify_one();
+            }
+            arrivals.under_way.set(arrivals.under_way.get() - 1);
+            metrics.set(Gauge::Handshakes, arrivals.under_way.get() as u64);
+        });
+    }
+}
+
+/// Answers a connection that is not even read from, without waiting for it.
+fn refuse(stream: &TcpStream, message: &str) {
+    let body = serde_json::json!({ "error": "TOO_MANY_CONNECTIONS", "message": message }).to_string();
+    let answer = format!(
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Retry-After: 1\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // An empty socket buffer takes these few bytes; if not, the client learns nothing but the close.
+    let _ = stream.try_write(answer.as_bytes());
+}

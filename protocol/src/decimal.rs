@@ -1,0 +1,295 @@
+//! Exact decimals as venues write them: an `i64` mantissa and a count of fractional digits.
+//!
+//! Trailing zeros are kept, because a price is printed back with the digits that the venue sent
+//! (`14.7550` stays `14.7550`). No rounding happens anywhere in this file.
+
+use std::cmp::Ordering;
+
+/// Largest number of fractional digits. `10^18 < i64::MAX`, so every scale has a power that fits.
+pub const SCALE_MAX: u8 = 18;
+
+const POWERS: [i64; SCALE_MAX as usize + 1] = {
+    let mut powers = [1i64; SCALE_MAX as usize + 1];
+    let mut i = 1;
+    while i < powers.len() {
+        powers[i] = powers[i - 1] * 10;
+        i += 1;
+    }
+    powers
+};
+
+/// An exact decimal: `mantissa / 10^scale`, `scale <= 18`.
+///
+/// Equality and order are numeric: `1.50 == 1.5`. Printing keeps the scale.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Decimal {
+    mantissa: i64,
+    scale: u8,
+}
+
+/// Why a text is no [`Decimal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecimalError {
+    #[error("not a decimal number")]
+    Malformed,
+    #[error("a number of more than 18 digits")]
+    OutOfRange,
+}
+
+impl Decimal {
+    /// Zero, with no fractional digits.
+    pub const ZERO: Decimal = Decimal { mantissa: 0, scale: 0 };
+
+    /// `mantissa / 10^scale`; `None` where `scale` is above [`SCALE_MAX`].
+    pub const fn new(mantissa: i64, scale: u8) -> Option<Decimal> {
+        if scale > SCALE_MAX { None } else { Some(Decimal { mantissa, scale }) }
+    }
+
+    /// Reads a JSON-style number: optional sign, digits, optional fraction, optional exponent
+    /// (`1E-8`, `1e-08`). Anything else, such as `0.-10000`, `NaN` or an empty text, is refused.
+    ///
+    /// # Errors
+    /// [`DecimalError::Malformed`] for text that is no number, [`DecimalError::OutOfRange`] where the
+    /// mantissa does not fit an `i64` or more than 18 fractional digits would be needed.
+    pub fn parse(text: &[u8]) -> Result<Decimal, DecimalError> {
+        let (negative, mut rest) = match text {
+            [b'-', rest @ ..] => (true, rest),
+            _ => (false, text),
+        };
+        let mut mantissa: u64 = 0;
+        let mut overflow = false;
+        let mut whole_digits = 0usize;
+        let mut scale: i32 = 0;
+        let mut fraction_digits = 0usize;
+        let mut push = |digit: u8| match mantissa.checked_mul(10).and_then(|m| m.checked_add(u64::from(digit - b'0'))) {
+            Some(m) => mantissa = m,
+            None => overflow = true,
+        };
+        while let [digit @ b'0'..=b'9', tail @ ..] = rest {
+            push(*digit);
+            whole_digits += 1;
+            rest = tail;
+        }
+        if let [b'.', tail @ ..] = rest {
+            rest = tail;
+            while let [digit @ b'0'..=b'9', tail @ ..] = rest {
+                push(*digit);
+                fraction_digits += 1;
+                rest = tail;
+            }
+            if fraction_digits == 0 {
+                return Err(DecimalError::Malformed);
+            }
+            scale = i32::try_from(fraction_digits).map_err(|_| DecimalError::OutOfRange)?;
+        }
+        if whole_digits == 0 {
+            return Err(DecimalError::Malformed);
+        }
+        if let [b'e' | b'E', tail @ ..] = rest {
+            let (down, mut digits) = match tail {
+                [b'-', digits @ ..] => (true, digits),
+                [b'+', digits @ ..] => (false, digits),
+                _ => (false, tail),
+            };
+            if digits.is_empty() {
+                return Err(DecimalError::Malformed);
+            }
+            let mut exponent: i32 = 0;
+            while let [digit @ b'0'..=b'9', tail @ ..] = digits {
+                exponent = exponent.saturating_mul(10).saturating_add(i32::from(digit - b'0'));
+                digits = tail;
+            }
+            rest = digits;
+            scale = if down { scale.saturating_add(exponent) } else { scale.saturating_sub(exponent) };
+        }
+        if !rest.is_empty() {
+            return Err(DecimalError::Malformed);
+        }
+        if overflow {
+            return Err(DecimalError::OutOfRange);
+        }
+        while scale < 0 {
+            if mantissa == 0 {
+                scale = 0;
+                break;
+            }
+            mantissa = mantissa.checked_mul(10).ok_or(DecimalError::OutOfRange)?;
+            scale += 1;
+        }
+        let scale = u8::try_from(scale).map_err(|_| DecimalError::OutOfRange)?;
+        if scale > SCALE_MAX {
+            return Err(DecimalError::OutOfRange);
+        }
+        let mantissa = i64::try_from(mantissa).map_err(|_| DecimalError::OutOfRange)?;
+        Ok(Decimal { mantissa: if negative { -mantissa } else { mantissa }, scale })
+    }
+
+    /// The digits without the point.
+    pub const fn mantissa(self) -> i64 {
+        self.mantissa
+    }
+
+    /// How many of the digits stand behind the point.
+    pub const fn scale(self) -> u8 {
+        self.scale
+    }
+
+    pub const fn is_zero(self) -> bool {
+        self.mantissa == 0
+    }
+
+    pub const fn is_positive(self) -> bool {
+        self.mantissa > 0
+    }
+
+    /// The nearest `f64`. Exact digits are lost beyond 2^53; only MessagePack clients see this value.
+    pub fn to_f64(self) -> f64 {
+        // Division by an exact power of ten (up to 10^22) rounds once, which is the nearest double
+        // wherever the mantissa itself is exact.
+        self.mantissa as f64 / POWERS[usize::from(self.scale)] as f64
+    }
+
+    /// The same value with exactly `scale` fractional digits, or `None` where that would lose digits
+    /// or overflow.
+    pub fn rescale(self, scale: u8) -> Option<Decimal> {
+        if scale > SCALE_MAX {
+            return None;
+        }
+        let mantissa = if scale >= self.scale {
+            self.mantissa.checked_mul(POWERS[usize::from(scale - self.scale)])?
+        } else {
+            let power = POWERS[usize::from(self.scale - scale)];
+            if self.mantissa % power != 0 {
+                return None;
+            }
+            self.mantissa / power
+        };
+        Some(Decimal { mantissa, scale })
+    }
+
+    /// The exact sum, with the larger of the two scales; `None` on overflow.
+    pub fn checked_add(self, other: Decimal) -> Option<Decimal> {
+        let scale = self.scale.max(other.scale);
+        let (a, b) = (self.rescale(scale)?, other.rescale(scale)?);
+        Some(Decimal { mantissa: a.mantissa.checked_add(b.mantissa)?, scale })
+    }
+
+    /// Appends the decimal as a JSON number, with all its fractional digits.
+    pub fn write_to(self, out: &mut Vec<u8>) {
+        // 1 sign + 19 digits + 1 point + 1 leading zero = 22 bytes at most.
+        let mut buffer = [0u8; 24];
+        let mut at = buffer.len();
+        let mut rest = self.mantissa.unsigned_abs();
+        let mut written = 0u8;
+        loop {
+            if written == self.scale && written > 0 {
+                at -= 1;
+                buffer[at] = b'.';
+            }
+            at -= 1;
+            buffer[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            written += 1;
+            if rest == 0 && written > self.scale {
+                break;
+            }
+        }
+        if self.mantissa < 0 {
+            at -= 1;
+            buffer[at] = b'-';
+        }
+        out.extend_from_slice(&buffer[at..]);
+    }
+}
+
+impl std::fmt::Display for Decimal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = Vec::with_capacity(24);
+        self.write_to(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
+impl Ord for Decimal {
+    fn cmp(&self, other: &Decimal) -> Ordering {
+        let scale = self.scale.max(other.scale);
+        let widen = |d: &Decimal| i128::from(d.mantissa) * i128::from(POWERS[usize::from(scale - d.scale)]);
+        widen(self).cmp(&widen(other))
+    }
+}
+
+impl PartialOrd for Decimal {
+    fn partial_cmp(&self, other: &Decimal) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Decimal {
+    fn eq(&self, other: &Decimal) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Decimal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<(i64, u8), DecimalError>) {
+        assert_eq!(Decimal::parse(text.as_bytes()).map(|d| (d.mantissa, d.scale)), expected, "{text}");
+    }
+
+    #[test]
+    fn reads_what_venues_write() {
+        check("14.7550", Ok((147_550, 4)));
+        check("0.00000000", Ok((0, 8)));
+        check("0.0", Ok((0, 1)));
+        check("985", Ok((985, 0)));
+        check("-1.5", Ok((-15, 1)));
+        check("1E-8", Ok((1, 8)));
+        check("1e-08", Ok((1, 8)));
+        check("1.5E3", Ok((1500, 0)));
+        check("9223372036854775807", Ok((i64::MAX, 0)));
+        check("0e400000000000", Ok((0, 0)));
+    }
+
+    #[test]
+    fn refuses_what_is_no_number() {
+        for text in ["", "-", ".", "1.", ".5", "0.-10000", "1e", "1e+", "NaN", "1 ", " 1", "1,5", "0x1", "--1", "+1"] {
+            check(text, Err(DecimalError::Malformed));
+        }
+        for text in ["9223372036854775808", "1e19", "1e-19", "0.0000000000000000001", "1e99999999999999"] {
+            check(text, Err(DecimalError::OutOfRange));
+        }
+    }
+
+    #[test]
+    fn compares_numerically() {
+        let parse = |t: &str| Decimal::parse(t.as_bytes()).unwrap();
+        assert_eq!(parse("1.50"), parse("1.5"));
+        assert!(parse("0.00000001") > parse("0.0"));
+        assert!(parse("-2") < parse("-1.999999"));
+        assert_eq!(parse("0.10").checked_add(parse("0.025")).unwrap().to_string(), "0.125");
+    }
+
+    proptest! {
+        #[test]
+        fn prints_back_what_it_read(mantissa: i64, scale in 0..=SCALE_MAX) {
+            let decimal = Decimal::new(mantissa, scale).unwrap();
+            let text = decimal.to_string();
+            // -2^63 has no positive twin to be read through.
+            prop_assume!(mantissa != i64::MIN);
+            let again = Decimal::parse(text.as_bytes()).unwrap();
+            prop_assert_eq!((again.mantissa, again.scale), (mantissa, scale));
+            prop_assert_eq!(text.parse::<f64>().unwrap().is_sign_negative(), mantissa < 0);
+        }
+
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            let _ = Decimal::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The words every part of the gateway shares: decimals, times, instruments, ticks, channels, and what
+//! client and server say to each other. Pure: no sockets, no threads, no clock.
+
+mod bar;
+mod channel;
+mod code;
+pub mod command;
+mod decimal;
+mod encode;
+pub mod frame;
+mod instrument;
+pub mod message;
+#[cfg(test)]
+mod testing;
+mod tick;
+mod time;
+
+pub use bar::Bar;
+pub use channel::{Channel, ChannelId, ChannelKind, Class, Freshness, Selector};
+pub use code::{CloseCode, ErrorCode};
+pub use decimal::{Decimal, DecimalError, SCALE_MAX};
+pub use encode::{Encoding, Stamp, encode_bar, encode_quote, encode_trade, encode_venue_gap};
+pub use instrument::{
+    AssetClass, InstrumentId, InstrumentTable, SYMBOL_BYTES_MAX, SymbolError, TableFull, check_symbol,
+};
+pub use message::ServerMessage;
+pub use tick::{Quote, Side, SourceId, TICK_WORDS, Tick, TickBody, Trade};
+pub use time::{format_rfc3339, parse_rfc3339};
