@@ -64,6 +64,12 @@ impl DelayLine {
         self.entries.len() * size_of::<Numbered>()
     }
 
+    /// Entries for which memory is taken.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.capacity()
+    }
+
     /// Updates thrown away because the line was full.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped

@@ -11,8 +11,8 @@
 //!   latest of each channel that moved meanwhile.
 //! - Control messages pass all data, except the rest of a frame that is already partly sent.
 //!
-//! Bounds: outbox, one turn of publications; control lane, `control_bytes_max`; held state, 16 bytes for each
-//! subscription; retained log, `retain_bytes`.
+//! Bounds: outbox, one turn of publications; control lane, `control_bytes_max`; held state, 40 bytes for each
+//! channel that the client listens to; retained log, `retain_bytes`.
 
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
@@ -608,6 +608,9 @@ impl Hub {
             subscriber.held = None;
             Flushed::Done
         } else {
+            if let Some(held) = &mut subscriber.held {
+                held.partial = Vec::new();
+            }
             if !std::mem::replace(&mut subscriber.dirty, true) {
                 self.later.push(key.slot);
             }
@@ -638,10 +641,7 @@ impl Parcel {
 
     fn messages(&self, encoding: Encoding) -> u64 {
         match self {
-            Parcel::Run { segment, start, end } => {
-                let first = segment.segment.index_at(*start, encoding);
-                (segment.segment.index_at(*end - 1, encoding) + 1 - first) as u64
-            }
+            Parcel::Run { segment, start, end } => segment.segment.count(*start..*end, encoding) as u64,
             Parcel::Latest { .. } => 1,
         }
     }
@@ -1114,14 +1114,13 @@ impl Hub {
                     let from = held.position.saturating_sub(evicted.first) as usize;
                     for (index, publication) in evicted.segment.publications().iter().enumerate().skip(from) {
                         let position = evicted.first + index as u64;
-                        if subscriber.wants(&held, publication.channel)
-                            && held.wants(position, publication.channel, publication.seq)
+                        let &Publication { channel, seq, .. } = publication;
+                        if subscriber.wants(&held, channel)
+                            && held.wants(position, channel, seq)
+                            && let Err(at) = held.lost.binary_search_by_key(&channel, |(c, _)| *c)
                         {
-                            if let Err(at) = held.lost.binary_search_by_key(&publication.channel, |(c, _)| *c) {
-                                let needs = held.needs(publication.channel);
-                                let from = log.hole_before(position).map_or(publication.seq, |from| from.max(needs));
-                                held.lost.insert(at, (publication.channel, from));
-                            }
+                            let from = log.hole_before(position).map_or(seq, |from| from.max(held.needs(channel)));
+                            held.lost.insert(at, (channel, from));
                         }
                     }
                     held.position = evicted.end();
@@ -1165,10 +1164,14 @@ impl Hub {
         let encoding = subscriber.encoding;
         // Notices wait where the control lane has no room for them, and what comes after them waits too.
         let has_room = |subscriber: &Subscriber| subscriber.control_pending().len() <= config.control_bytes_max;
-        while let Some((channel, from)) = held.lost.pop_if(|_| has_room(subscriber)) {
-            counters.gaps_announced += 1;
-            write_gap(instruments, subscriber, channel, from, channels[channel.index()].evicted);
-        }
+        held.lost.retain(|(channel, from)| {
+            let waits = !has_room(subscriber);
+            if !waits {
+                counters.gaps_announced += 1;
+                write_gap(instruments, subscriber, *channel, *from, channels[channel.index()].evicted);
+            }
+            waits
+        });
         let (mut bytes, mut messages) = (0, 0);
         'log: for numbered in log.from(held.position) {
             let skip = held.position.saturating_sub(numbered.first) as usize;
@@ -1276,8 +1279,7 @@ impl Hub {
                     let offset = start + written as u32;
                     let mut index = segment.segment.index_at(offset, encoding);
                     let frame = segment.segment.frame_range(index, encoding);
-                    let begun = (index - segment.segment.index_at(start, encoding)) as u64;
-                    self.counters.messages_delivered += begun;
+                    self.counters.messages_delivered += segment.segment.count(start..frame.start, encoding) as u64;
                     if offset > frame.start {
                         self.counters.messages_delivered += 1;
                         held.partial = segment.segment.bytes(offset..frame.end, encoding).to_vec();
@@ -1288,6 +1290,17 @@ impl Hub {
                     }
                     let first_unsent = segment.first + index as u64;
                     match segment.segment.class() {
+                        Class::Sequenced if segment.first < self.log.first() => {
+                            // So much came in this turn that the log has let it go before it was written.
+                            let unsent = segment.segment.publications().iter().enumerate().skip(index);
+                            for (_, p) in
+                                unsent.take_while(|(i, _)| segment.segment.frame_range(*i, encoding).end <= end)
+                            {
+                                if let Err(at) = held.lost.binary_search_by_key(&p.channel, |(c, _)| *c) {
+                                    held.lost.insert(at, (p.channel, p.seq));
+                                }
+                            }
+                        }
                         Class::Sequenced => held.position = held.position.min(first_unsent),
                         Class::Conflated => held.conflated_from = held.conflated_from.min(first_unsent),
                     }
@@ -1307,6 +1320,9 @@ impl Hub {
         if was_live {
             // A live client's unsent messages are all those from the first unsent one on.
             held.live_from = held.position;
+            if !held.lost.is_empty() && self.config.slow_consumer == SlowConsumer::Disconnect {
+                self.overrun.push(SubscriberKey { slot, generation: subscriber.generation });
+            }
         }
         subscriber.held = Some(held);
         recycle(&mut self.pool, outbox);
@@ -1321,9 +1337,8 @@ impl Hub {
         self.counters.heartbeats += 1;
         let instruments = self.instruments.clone();
         let subscriber = &self.subscribers[key.slot as usize];
-        let sequenced = |s: &&Subscription| {
-            s.listener != Subscription::SHADOWED && s.target.kind().class() == Class::Sequenced
-        };
+        let sequenced =
+            |s: &&Subscription| s.listener != Subscription::SHADOWED && s.target.kind().class() == Class::Sequenced;
         let seq: Vec<Position<'_>> = subscriber
             .subscriptions
             .iter()

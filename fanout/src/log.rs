@@ -43,6 +43,11 @@ impl Log {
         Log { segments: VecDeque::new(), holes: VecDeque::new(), next: 0, bytes: 0, bytes_max }
     }
 
+    /// Position of the oldest message.
+    pub(crate) fn first(&self) -> u64 {
+        self.segments.front().map_or(self.next, |numbered| numbered.first)
+    }
+
     /// Position of the message that comes next.
     pub(crate) fn next(&self) -> u64 {
         self.next

@@ -57,6 +57,19 @@ impl Segment {
         self.publications.partition_point(|p| p.ends[encoding as usize] <= offset)
     }
 
+    /// How many messages have their frames in `range`, which starts and ends with a frame.
+    pub fn count(&self, range: Range<u32>, encoding: Encoding) -> usize {
+        if range.is_empty() {
+            return 0;
+        }
+        let (first, last) = (self.index_at(range.start, encoding), self.index_at(range.end - 1, encoding));
+        match self.class {
+            Class::Sequenced => last + 1 - first,
+            // Messages in between may not be encoded this way.
+            Class::Conflated => (first..=last).filter(|index| !self.frame_range(*index, encoding).is_empty()).count(),
+        }
+    }
+
     /// Bytes that holding this segment costs, with its bookkeeping.
     pub fn footprint_bytes(&self) -> usize {
         // Two reference counts, four boxes and what the allocator adds to each: about 200 bytes.
@@ -144,5 +157,23 @@ mod tests {
             assert_eq!(segment.index_at(offset, Encoding::Json), index);
         }
         assert_eq!(segment.index_at(3, Encoding::MessagePack), 2);
+    }
+
+    #[test]
+    fn messages_are_counted_as_far_as_they_are_encoded() {
+        let mut builder = SegmentBuilder::new(Class::Conflated);
+        for (i, encodings) in [&Encoding::ALL[..], &Encoding::ALL[..1], &Encoding::ALL[..]].into_iter().enumerate() {
+            builder.push(ChannelId(i as u32), 1, encodings.iter().copied(), |_, out| out.extend_from_slice(b"frame"));
+        }
+        let segment = builder.finish().unwrap();
+        for (encoding, range, count) in [
+            (Encoding::Json, 0..15, 3),
+            (Encoding::Json, 5..10, 1),
+            (Encoding::Json, 5..5, 0),
+            (Encoding::MessagePack, 0..10, 2),
+            (Encoding::MessagePack, 5..10, 1),
+        ] {
+            assert_eq!(segment.count(range.clone(), encoding), count, "{encoding:?} {range:?}");
+        }
     }
 }

@@ -215,3 +215,6 @@ fn encode_update(
         Body::VenueGap { missed } => encode_venue_gap(encoding, symbol, update.kind, *missed, stamp, out),
     }
 }
+
+#[cfg(test)]
+mod tests;

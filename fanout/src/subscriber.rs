@@ -153,7 +153,7 @@ pub(crate) fn insert_sorted(entries: &mut Vec<(ChannelId, u64)>, channel: Channe
     }
 }
 
-/// One client. About 200 bytes while idle, and 16 per subscription.
+/// One client. 128 bytes while idle, and 24 per subscription with its place in the channel's list.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) generation: u32,
@@ -173,6 +173,7 @@ pub(crate) struct Subscriber {
     pub(crate) subscriptions: Vec<Subscription>,
     /// Present while some subscription has an interval. Sorted by channel; one for each channel of which a
     /// message has come.
+    #[expect(clippy::box_collection, reason = "8 bytes instead of 24 in the many clients without")]
     pub(crate) paces: Option<Box<Vec<Pace>>>,
     pub(crate) last_sent_ms: u64,
     /// Earliest deadline that stands in the wheel, but for the one below, ms.

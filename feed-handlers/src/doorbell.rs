@@ -136,8 +136,9 @@ impl Doorbell {
         if self.state.load(Ordering::Relaxed) & WAITERS == 0 {
             return;
         }
-        // Release: a waiter that sees the new count (`is_rung`, `park`) sees the caller's change as well.
-        let before = self.state.fetch_add(RUNG, Ordering::Release);
+        // Relaxed: the fence above already releases; a waiter that acquires the new count in `is_rung` sees the
+        // caller's change as well.
+        let before = self.state.fetch_add(RUNG, Ordering::Relaxed);
         if before & ALL_PARKED != 0 {
             // A waiter holds the gate from its last look at the count until it sleeps: with the gate in hand,
             // it either sleeps and is woken below, or has yet to look and will see the count.
@@ -205,7 +206,7 @@ struct Waiter<'a> {
 
 impl Waiter<'_> {
     fn is_rung(&self) -> bool {
-        // Acquire: pairs with the addition in `ring`, whose caller's change the woken thread is to see.
+        // Acquire: pairs with the fence in `ring`, whose caller's change the woken thread is to see.
         self.doorbell.state.load(Ordering::Acquire) / RUNG != self.seen
     }
 

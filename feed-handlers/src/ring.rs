@@ -575,6 +575,8 @@ mod loom_tests {
         });
     }
 
+    /// Checks the arithmetic. Not the orderings of a reader's place: they forbid a read that sees a store from
+    /// its own future, which loom never tries.
     #[test]
     fn who_publishes_into_room_laps_nobody() {
         explore(None, || {

@@ -366,5 +366,7 @@ fn data(channel: ChannelId, numbers: impl IntoIterator<Item = u64>) -> Vec<Seen>
 
 /// The numbers of a channel's messages among what was seen.
 fn numbers_of(seen: &[Seen], channel: ChannelId) -> Vec<u64> {
-    seen.iter().filter_map(|s| if let Seen::Data(c, seq) = s { (*c == channel).then_some(*seq) } else { None }).collect()
+    seen.iter()
+        .filter_map(|s| if let Seen::Data(c, seq) = s { (*c == channel).then_some(*seq) } else { None })
+        .collect()
 }

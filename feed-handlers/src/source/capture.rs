@@ -155,6 +155,8 @@ impl CaptureReader {
             let ended = self.text.last() == Some(&b'\n');
             let kept = self.text.trim_ascii_end().len();
             self.text.truncate(kept);
+            let indent = self.text.len() - self.text.trim_ascii_start().len();
+            self.text.drain(..indent);
             if self.text.is_empty() {
                 continue;
             }
@@ -324,7 +326,7 @@ mod tests {
     #[test]
     fn reads_both_forms() {
         check("{\"a\":1}\n{\"b\":\"}\"}\n", &[("{\"a\":1}", None), ("{\"b\":\"}\"}", None)]);
-        check("\r\n{\"a\":1}\r\n\n[]", &[("{\"a\":1}", None), ("[]", None)]);
+        check("\r\n {\"a\":1}\r\n\n[]", &[("{\"a\":1}", None), ("[]", None)]);
         let timed = "wss://ws-feed.example <-> 1618677816.8434298\n\
                      wss://ws-feed.example <- 1618677817.020616: {\"type\":\"subscribe\"}\n\
                      1618677817.061845: {\"type\":\"subscriptions\"}\n\

@@ -74,10 +74,15 @@ impl FeedStatus {
         FeedState::ALL.get(usize::from(state)).copied().unwrap_or(FeedState::Down)
     }
 
-    /// Sets the state and tells whether it is another one than before.
+    /// Sets the state and tells whether it is another one than before. Only the source's thread calls this, for
+    /// every frame, so it does not write what stands there.
     fn set(&self, state: FeedState) -> bool {
-        // Relaxed: see `state`.
-        self.0.swap(state as u8, Ordering::Relaxed) != state as u8
+        let changes = self.state() != state;
+        if changes {
+            // Relaxed: see `state`.
+            self.0.store(state as u8, Ordering::Relaxed);
+        }
+        changes
     }
 }
 

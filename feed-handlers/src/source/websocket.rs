@@ -32,6 +32,9 @@ const BATCH_PRODUCTS: usize = 100;
 /// that they can be written before anything is read. The venue lists fewer than 1,000.
 const PRODUCTS_MAX: usize = 2_000;
 
+/// Longest of the [`Timings`]: such a time can be added to any clock.
+const TIMING_MAX: Duration = Duration::from_secs(86_400);
+
 /// Largest message: a book snapshot has several MB.
 const MESSAGE_BYTES_MAX: usize = LINE_BYTES_MAX;
 
@@ -99,7 +102,7 @@ pub enum LiveError {
     Product { product: String },
     #[error("channels: `{channel}` is no channel name")]
     Channel { channel: String },
-    #[error("timings: all above 0, stale <= silence and backoff_min <= backoff_max are needed")]
+    #[error("timings: all above 0 and at most a day, stale <= silence and backoff_min <= backoff_max are needed")]
     Timings,
     #[error("tls: {0}")]
     Tls(String),
@@ -153,7 +156,8 @@ impl CoinbaseLive {
         }
         let Timings { connect, stale, silence, backoff_min, backoff_max, steady } = *timings;
         let times = [connect, stale, silence, backoff_min, backoff_max, steady];
-        if times.iter().any(Duration::is_zero) || stale > silence || backoff_min > backoff_max {
+        let in_range = |time: &Duration| !time.is_zero() && *time <= TIMING_MAX;
+        if !times.iter().all(in_range) || stale > silence || backoff_min > backoff_max {
             return Err(LiveError::Timings);
         }
         Ok(CoinbaseLive {
@@ -420,6 +424,7 @@ mod tests {
         }
         check_refused(|s| s.channels.push("mat\"ches".into()), "channels: ");
         check_refused(|s| s.timings.connect = Duration::ZERO, "timings: ");
+        check_refused(|s| s.timings.steady = Duration::MAX, "timings: ");
         check_refused(|s| s.timings.stale = Duration::from_secs(11), "timings: ");
         check_refused(|s| s.timings.backoff_min = Duration::from_secs(31), "timings: ");
     }

@@ -106,7 +106,10 @@ impl Venue {
 
     /// The next connection, before its handshake.
     pub(crate) async fn accept_raw(&self) -> TcpStream {
-        timeout(PATIENCE, self.listener.accept()).await.expect("the client comes back").expect("accept").0
+        let (stream, _) =
+            timeout(PATIENCE, self.listener.accept()).await.expect("the client comes back").expect("accept");
+        stream.set_nodelay(true).expect("no delay");
+        stream
     }
 
     /// The next client, once it subscribed to every product: acknowledged, and told the old state.

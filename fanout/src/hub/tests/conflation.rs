@@ -66,7 +66,9 @@ fn nothing_is_encoded_while_nobody_wants_it() {
 /// While nobody wants a channel its last value is not kept up to date, so it must not be shown afterwards.
 #[test]
 fn no_stale_value_after_nobody_wanted_the_channel() {
-    for (before, after) in [(one(0), one(0)), (one(0), Selector::All), (Selector::All, one(0)), (Selector::All, Selector::All)] {
+    for (before, after) in
+        [(one(0), one(0)), (one(0), Selector::All), (Selector::All, one(0)), (Selector::All, Selector::All)]
+    {
         let mut rig = Rig::new();
         let key = rig.client();
         rig.subscribe(key, ChannelKind::Quotes, before);

@@ -133,7 +133,11 @@ fn resumes_that_overlap_deliver_each_message_once() {
         let case = format!("after {room} bytes, live: {live_too}");
         assert_eq!(numbers_of(&seen, trades(0)), [2, 3, 4], "{case}");
         assert_eq!(numbers_of(&seen, trades(1)), [1, 2, 3], "{case}");
-        assert_eq!((before, numbers_of(&seen, trades(2)).len()), (usize::from(live_too), usize::from(live_too)), "{case}");
+        assert_eq!(
+            (before, numbers_of(&seen, trades(2)).len()),
+            (usize::from(live_too), usize::from(live_too)),
+            "{case}"
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn what_is_no_longer_retained_is_announced_exactly() {
-    for (room, encoding) in [(0, Encoding::Json), (5, Encoding::Json), (FRAME_BYTES, Encoding::MessagePack)] {
+    for (room, encoding) in [(0, Encoding::Json), (5, Encoding::Json), (15, Encoding::MessagePack)] {
         let mut rig = Rig::retaining(4);
         let key = rig.client_in(encoding);
         rig.subscribe(key, ChannelKind::Trades, one(0));
@@ -41,7 +41,10 @@ fn a_gap_names_only_what_the_client_would_have_got() {
     rig.subscribe(key, ChannelKind::Trades, one(1));
     rig.publish_each(trades(1), 2);
     // It is told of 9 and 10 or later: from its place in the log on, where nothing older is left.
-    assert_eq!(rig.drain(key), [vec![Seen::Gap(trades(0), 1, 1), Seen::Gap(trades(1), 9, 10)], data(trades(1), 11..=12)].concat());
+    assert_eq!(
+        rig.drain(key),
+        [vec![Seen::Gap(trades(0), 1, 1), Seen::Gap(trades(1), 9, 10)], data(trades(1), 11..=12)].concat()
+    );
 }
 
 #[test]
@@ -67,6 +70,32 @@ fn under_disconnect_the_client_is_named_once() {
     assert_eq!(overrun, [slow, other]);
     assert_eq!(rig.hub.take_overrun(), []);
     assert_eq!(rig.seen(fast), data(trades(0), 1..=6));
+}
+
+/// So much comes in one turn that the log has let the first of it go when the socket turns out to be full.
+#[test]
+fn a_turn_larger_than_the_log_loses_nothing_silently() {
+    for (room, policy) in (0..=5 * FRAME_BYTES).flat_map(|r| [(r, SlowConsumer::Gap), (r, SlowConsumer::Disconnect)]) {
+        let mut rig = Rig::with(|config| {
+            config.retain_bytes = 2 * SEGMENT_BYTES;
+            config.slow_consumer = policy;
+        });
+        let (slow, fast) = (rig.client(), rig.client());
+        for key in [slow, fast] {
+            rig.subscribe(key, ChannelKind::Trades, one(0));
+        }
+        rig.limit(slow, room);
+        rig.publish_each(trades(0), 5);
+        rig.turn();
+        assert_eq!(rig.seen(fast), data(trades(0), 1..=5));
+        // A message of which a part is sent is sent; of the others, 4 and 5 are retained.
+        let sent = room.div_ceil(FRAME_BYTES) as u64;
+        let overrun = sent < 3 && policy == SlowConsumer::Disconnect;
+        assert_eq!(rig.hub.take_overrun(), if overrun { vec![slow] } else { vec![] }, "after {room} bytes");
+        let gap = (sent < 3).then_some(Seen::Gap(trades(0), sent + 1, 3));
+        let expected = [data(trades(0), 1..=sent), Vec::from_iter(gap), data(trades(0), sent.max(3) + 1..=5)].concat();
+        assert_eq!(rig.drain(slow), expected, "after {room} bytes");
+    }
 }
 
 /// The numbers that the delay line threw away never come; whoever listens, waits or resumes is told.

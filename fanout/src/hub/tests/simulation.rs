@@ -113,13 +113,18 @@ impl Reading {
     }
 
     fn read(&mut self, seq: u64) {
-        assert!(!self.gaps.iter().any(|(from, to)| (*from..=*to).contains(&seq)), "{seq} was announced as missing: {self:?}");
+        assert!(
+            !self.gaps.iter().any(|(from, to)| (*from..=*to).contains(&seq)),
+            "{seq} was announced as missing: {self:?}"
+        );
         match self.next {
             Some(next) => {
                 assert!(seq >= next, "{seq} comes again: {self:?}");
                 assert!(self.announced(next, seq), "{next} to {} are missing: {self:?}", seq - 1);
             }
-            None => assert!(seq <= self.at_most || self.announced(self.at_most, seq), "{seq} is not the first: {self:?}"),
+            None => {
+                assert!(seq <= self.at_most || self.announced(self.at_most, seq), "{seq} is not the first: {self:?}")
+            }
         }
         self.next = Some(seq + 1);
     }
@@ -212,7 +217,8 @@ impl Simulation {
                     let (channel, seq) = (quotes(instrument), self.rig.next_seq(quotes(instrument)));
                     let mut wanted = self.rig.interest.wanted(channel).peekable();
                     if wanted.peek().is_some() {
-                        builder.push(channel, seq, wanted, |encoding, out| encode_test_frame(encoding, channel, seq, out));
+                        builder
+                            .push(channel, seq, wanted, |encoding, out| encode_test_frame(encoding, channel, seq, out));
                     }
                 }
                 if let Some(segment) = builder.finish() {
@@ -385,7 +391,7 @@ impl Simulation {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
 
     #[test]
     fn every_client_reads_what_the_model_says(retained in 2..12usize, ops in proptest::collection::vec(op(), 1..120)) {
