@@ -1317,12 +1317,8 @@ impl Hub {
         }
         held.owed.sort_unstable();
         held.owed.dedup();
-        if was_live {
-            // A live client's unsent messages are all those from the first unsent one on.
-            held.live_from = held.position;
-            if !held.lost.is_empty() && self.config.slow_consumer == SlowConsumer::Disconnect {
-                self.overrun.push(SubscriberKey { slot, generation: subscriber.generation });
-            }
+        if was_live && !held.lost.is_empty() && self.config.slow_consumer == SlowConsumer::Disconnect {
+            self.overrun.push(SubscriberKey { slot, generation: subscriber.generation });
         }
         subscriber.held = Some(held);
         recycle(&mut self.pool, outbox);

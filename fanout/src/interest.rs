@@ -78,7 +78,7 @@ impl Interest {
         let Some(shard) = self.shards.get(shard).filter(|s| word < s.wanted.len()) else { return };
         // Relaxed: encoding a message that nobody wants any more is harmless.
         shard.wanted[word].fetch_and(!mask, Ordering::Relaxed);
-        // A request stays: a `*` subscriber may wait for its answer.
+        shard.asked[word].fetch_and(!mask, Ordering::Relaxed);
     }
 
     /// A shard's first `*` subscriber came: encode this kind for every instrument, also for later ones, and
