@@ -6,6 +6,11 @@ use gateway::cli::{self, Command, EXIT_USAGE};
 use gateway::config::ConfigError;
 use gateway::{logging, process};
 
+/// Connections come and go through short-lived tasks, between which glibc's allocator leaves holes: 1,190
+/// resident bytes for each of 15,000 idle clients, against 460 with this one (README, "Measured").
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,

@@ -109,7 +109,7 @@ impl Gateway {
         let mut clients = Vec::new();
         for address in &config.server.listen {
             let refused = |e| ConfigError::of("server.listen", format_args!("{address} cannot be bound: {e}"));
-            let listeners = listener::bind(*address, shards).map_err(refused)?;
+            let listeners = listener::bind(*address, shards, config.session.unsent_bytes_max).map_err(refused)?;
             clients.push(listeners[0].local_addr().map_err(refused)?);
             bound.push(listeners);
         }
@@ -290,23 +290,27 @@ impl Gateway {
 /// As [`Gateway::start`].
 pub fn run(config: &Config, state: Option<&Path>, greet: impl FnOnce(&str)) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let gateway = Gateway::start(config, state)?;
-    greet(&gateway.welcome()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt, mut hangup) = (
+    // Before anybody is told that the gateway runs: a signal that comes earlier would just kill it.
+    let (mut terminate, mut interrupt, mut hangup) = {
+        let _within = runtime.enter();
+        (
             signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?,
             signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?,
             signal(SignalKind::hangup()).context("SIGHUP cannot be watched")?,
-        );
+        )
+    };
+    let gateway = Gateway::start(config, state)?;
+    greet(&gateway.welcome()?);
+    runtime.block_on(async {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return anyhow::Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
                 _ = hangup.recv() => gateway.reload(),
             }
         }
-    })?;
+    });
     gateway.drain();
     Ok(())
 }

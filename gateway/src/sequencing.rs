@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fanout::{Body, Segment, Sequencer, Update};
+use fanout::{Body, Sequencer, Update};
 use feed_handlers::bars::Bars;
 use feed_handlers::doorbell::Doorbell;
 use feed_handlers::ring::{Polled, Reader};
@@ -187,13 +187,14 @@ impl Sequencing {
     }
 
     fn hand_on(&mut self) {
-        if let Some(ts_recv) = self.oldest.take() {
+        let ts_recv = self.oldest.take();
+        if let Some(ts_recv) = ts_recv {
             self.metrics.observe(Histogram::TickToSegment, wall_ns() - ts_recv);
         }
         for segment in self.sequencer.take_segments() {
             self.metrics.add(Counter::SegmentsPublished, 1);
             self.metrics.add(Counter::SegmentBytes, segment.footprint_bytes() as u64);
-            push_all(&self.shards, &self.metrics, || Input::Segment(Arc::<Segment>::clone(&segment)));
+            push_all(&self.shards, &self.metrics, || Input::Segment { segment: segment.clone(), ts_recv });
         }
     }
 

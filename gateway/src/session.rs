@@ -123,7 +123,8 @@ impl Session {
         };
         if let Some(retry_after) = self.take_request(context, now) {
             metrics.add(Counter::CommandErrorRate, 1);
-            let limited = ErrorMessage { retry_after: Some(retry_after), ..ErrorMessage::new(ErrorCode::TooManyRequests) };
+            let limited =
+                ErrorMessage { retry_after: Some(retry_after), ..ErrorMessage::new(ErrorCode::TooManyRequests) };
             return answered(send_error(hub, key, &limited), hub, key);
         }
         let sent = match command::parse(encoding, bytes) {
@@ -348,8 +349,7 @@ fn resume(
         let Some(instrument) = context.instruments.find(symbol) else { continue };
         let Some(grant) = grant_for(granted, *kind, symbol) else { continue };
         if since.epoch != context.epoch {
-            let gap =
-                Gap { channel: *kind, symbol, from: seq.saturating_add(1), to: None, reason: GapReason::Epoch };
+            let gap = Gap { channel: *kind, symbol, from: seq.saturating_add(1), to: None, reason: GapReason::Epoch };
             hub.control(key, |encoding, out| ServerMessage::Gap(gap).encode(encoding, out));
             continue;
         }
@@ -357,7 +357,11 @@ fn resume(
             let detail = format!("the last number of this channel is {last}");
             let (channel, detail) = (Some(kind.name()), Some(detail.as_str()));
             let symbols = &[symbol.as_str()];
-            send_error(hub, key, &ErrorMessage { id, channel, symbols, detail, ..ErrorMessage::new(ErrorCode::InvalidSince) });
+            send_error(
+                hub,
+                key,
+                &ErrorMessage { id, channel, symbols, detail, ..ErrorMessage::new(ErrorCode::InvalidSince) },
+            );
         }
     }
 }

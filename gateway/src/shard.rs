@@ -22,9 +22,9 @@ use mio::{Events, Poll, Token, Waker};
 use protocol::message::{ErrorMessage, FeedState};
 use protocol::{CloseCode, ErrorCode, ServerMessage};
 
-use crate::context::{Context, Now};
+use crate::context::{Context, Now, wall_ns};
 use crate::epoll_set::EpollSet;
-use crate::metrics::{Counter, Gauge, ThreadMetrics};
+use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
 use crate::session::{Next, Session, close};
 use crate::sign_in::SignedIn;
 use crate::transport::listener::{self, Arrivals};
@@ -32,7 +32,11 @@ use crate::transport::listener::{self, Arrivals};
 /// What the sequencer tells the shards.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
-    Segment(Arc<Segment>),
+    Segment {
+        segment: Arc<Segment>,
+        /// Unix ns of the socket read that brought the oldest live message of the batch; `None` for what was held back.
+        ts_recv: Option<i64>,
+    },
     /// A source changed its state; it is named by its place in the configuration.
     Feed { source: usize, state: FeedState },
 }
@@ -148,9 +152,15 @@ struct Connection {
 enum State {
     Open,
     /// A close frame is queued; when it is written, our side is shut.
-    Closing { reason: Counter, until_ms: u64 },
+    Closing {
+        reason: Counter,
+        until_ms: u64,
+    },
     /// Our side is shut. Input is thrown away until the client closes or the deadline passes.
-    Shut { reason: Counter, until_ms: u64 },
+    Shut {
+        reason: Counter,
+        until_ms: u64,
+    },
 }
 
 /// Runs a shard to its end: until all inputs are taken and all clients are gone.
@@ -190,6 +200,7 @@ pub(crate) fn run(port: ShardPort, parts: ShardParts) -> io::Result<()> {
             context: parts.context,
             metrics: parts.metrics,
             counted: HubCounters::default(),
+            oldest: None,
             drain: None,
         };
         shard.run(accepting).await
@@ -234,6 +245,8 @@ struct Shard {
     context: Arc<Context>,
     metrics: Arc<ThreadMetrics>,
     counted: HubCounters,
+    /// Socket read of the oldest live message of this turn, Unix ns.
+    oldest: Option<i64>,
     drain: Option<Draining>,
 }
 
@@ -251,6 +264,7 @@ impl Shard {
                 self.sequencer.ring();
             }
             self.flush_dirty();
+            self.observe_latency();
             self.report();
             if self.context.is_draining() {
                 if let Some(tasks) = accepting.take() {
@@ -294,8 +308,9 @@ impl Shard {
         let now = self.context.now();
         for taken in 0..INPUTS_PER_TURN {
             match self.receiver.try_recv() {
-                Ok(Input::Segment(segment)) => {
+                Ok(Input::Segment { segment, ts_recv }) => {
                     self.metrics.add(Counter::SegmentsTaken, 1);
+                    self.oldest = self.oldest.or(ts_recv);
                     self.hub.publish(segment, now.mono_ms);
                 }
                 Ok(Input::Feed { source, state }) => self.announce_feed(source, state),
@@ -474,7 +489,9 @@ impl Shard {
                 let next = connection.session.handle_timer(key, hub, now);
                 self.proceed(key, next);
             }
-            State::Closing { reason, until_ms } | State::Shut { reason, until_ms } if now.mono_ms >= until_ms => self.end(key, reason),
+            State::Closing { reason, until_ms } | State::Shut { reason, until_ms } if now.mono_ms >= until_ms => {
+                self.end(key, reason)
+            }
             State::Closing { until_ms, .. } | State::Shut { until_ms, .. } => hub.arm(key, until_ms),
         }
     }
@@ -517,6 +534,13 @@ impl Shard {
                 Flushed::More | Flushed::Blocked => {}
                 Flushed::Closed => self.end(key, Counter::ClosedLost),
             }
+        }
+    }
+
+    /// Tells how long the oldest tick of this turn took to get here.
+    fn observe_latency(&mut self) {
+        if let Some(ts_recv) = self.oldest.take() {
+            self.metrics.observe(Histogram::TickToWrite, wall_ns() - ts_recv);
         }
     }
 

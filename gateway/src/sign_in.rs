@@ -12,7 +12,7 @@ use protocol::command::{self, Action, AuthFields, CommandError};
 use protocol::frame::{Message, MessageReader, Opcode, encode_close, encode_frame};
 use protocol::message::{ErrorMessage, Session as SessionFacts};
 use protocol::{CloseCode, Encoding, ErrorCode, Freshness, ServerMessage};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::context::Context;
@@ -110,12 +110,8 @@ pub(crate) async fn sign_in(upgraded: Upgraded, context: &Context, metrics: &Thr
             if !matches!(sign_in.state, State::Waiting) {
                 return io::Result::Ok(());
             }
-            // As large as a sign-in with a long token; a longer message takes several reads.
-            let mut buffer = [0u8; 4096];
-            match stream.read(&mut buffer).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => sign_in.feed(&mut reader, &mut buffer[..read]),
-            }
+            stream.readable().await?;
+            sign_in.receive(&stream, &mut reader)?;
         }
     };
     match tokio::time::timeout(context.server.auth_timeout, conversation).await {
@@ -153,13 +149,32 @@ pub(crate) async fn sign_in(upgraded: Upgraded, context: &Context, metrics: &Thr
 async fn linger(mut stream: TcpStream) {
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), async {
         let _ = stream.shutdown().await;
-        let mut rest = [0u8; 1024];
-        while matches!(stream.read(&mut rest).await, Ok(read) if read > 0) {}
+        while stream.readable().await.is_ok() && read_some(&stream, |_| ()).is_ok() {}
     })
     .await;
 }
 
+/// Reads once from a socket that is readable, for all that it may have nothing after all. The buffer is on the
+/// stack and no part of the task, since thousands of clients may be signing in at a time.
+fn read_some(stream: &TcpStream, take: impl FnOnce(&mut [u8])) -> io::Result<()> {
+    // As large as a sign-in with a long token; a longer message takes several reads.
+    let mut buffer = [0u8; 4096];
+    match stream.try_read(&mut buffer) {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(read) => {
+            take(&mut buffer[..read]);
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 impl SignIn<'_> {
+    fn receive(&mut self, stream: &TcpStream, reader: &mut MessageReader) -> io::Result<()> {
+        read_some(stream, |input| self.feed(reader, input))
+    }
+
     fn send(&mut self, message: &ServerMessage<'_>) {
         message.encode(self.encoding, &mut self.replies);
     }

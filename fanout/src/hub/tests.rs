@@ -14,14 +14,19 @@ mod timers;
 mod wildcard;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{self, IoSlice, Write};
 
-use entitlements::{Categories, Principal, Status, Tier, Tiers, User, decide};
-use protocol::Channel;
+use entitlements::{Categories, Grant, Principal, Status, Tier, Tiers, User, decide};
 use protocol::frame::{Opcode, encode_frame, frame_len, server_frame};
+use protocol::{Channel, InstrumentId, Selector};
 use serde::Deserialize;
 
+use super::flush::SLICES;
+use super::held::CATCH_UP_MESSAGES;
+use super::timers::HEARTBEAT_CHANNELS;
 use super::*;
 use crate::SegmentBuilder;
+use crate::subscriber::Subscription;
 
 /// Length of every data frame here: 2 bytes of header and 14 of text.
 const FRAME_BYTES: usize = 16;

@@ -85,8 +85,10 @@ pub struct Session {
     /// Silence after which the client is sent a heartbeat.
     #[serde(with = "units::duration")]
     pub heartbeat: Duration,
-    /// Messages that may wait for one client before it counts as slow.
-    pub outbox_messages_max: usize,
+    /// Data that the kernel holds unsent for one client, bytes; beyond it the client is served from the log,
+    /// and with the newest values.
+    #[serde(with = "units::bytes")]
+    pub unsent_bytes_max: usize,
     /// Control messages (acks, errors, pongs) that may wait for one client, bytes.
     #[serde(with = "units::bytes")]
     pub control_bytes_max: usize,
@@ -103,7 +105,7 @@ impl Default for Session {
     fn default() -> Session {
         Session {
             heartbeat: Duration::from_secs(15),
-            outbox_messages_max: 1024,
+            unsent_bytes_max: 128 << 10,
             control_bytes_max: 64 << 10,
             slow_consumer: SlowConsumer::Gap,
             stall_timeout: Duration::from_secs(300),
@@ -140,7 +142,7 @@ pub struct Fanout {
 
 impl Default for Fanout {
     fn default() -> Fanout {
-        Fanout { retain_bytes: 64 << 20, shard_queue: 1024, segment_bytes_max: 256 << 10, instruments_max: 16_384 }
+        Fanout { retain_bytes: 256 << 20, shard_queue: 1024, segment_bytes_max: 256 << 10, instruments_max: 16_384 }
     }
 }
 

@@ -89,7 +89,7 @@ impl Config {
     fn check_sessions(&self, found: &mut Findings) {
         let session = &self.session;
         found.duration("session.heartbeat", session.heartbeat, 100 * MS..=HOUR);
-        found.range("session.outbox_messages_max", session.outbox_messages_max, 1..=1 << 20);
+        found.bytes("session.unsent_bytes_max", session.unsent_bytes_max, 4 << 10..=64 << 20);
         found.bytes("session.control_bytes_max", session.control_bytes_max, 4 << 10..=64 << 20);
         found.duration("session.stall_timeout", session.stall_timeout, 1_000 * MS..=DAY);
         found.range("session.requests_per_second", session.requests_per_second, 1..=1_000_000);

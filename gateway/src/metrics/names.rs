@@ -49,7 +49,6 @@ metrics! {
     ClosedLost = "gateway_connections_closed_total" { reason = "lost" }, "Client connections ended, by reason.";
     ClosedProtocol = "gateway_connections_closed_total" { reason = "protocol" }, "Client connections ended, by reason.";
     ClosedTooBig = "gateway_connections_closed_total" { reason = "too_big" }, "Client connections ended, by reason.";
-    ClosedHandshake = "gateway_connections_closed_total" { reason = "handshake" }, "Client connections ended, by reason.";
     ClosedAuth = "gateway_connections_closed_total" { reason = "auth" }, "Client connections ended, by reason.";
     ClosedAuthTimeout = "gateway_connections_closed_total" { reason = "auth_timeout" }, "Client connections ended, by reason.";
     ClosedTokenExpired = "gateway_connections_closed_total" { reason = "token_expired" }, "Client connections ended, by reason.";
@@ -104,9 +103,7 @@ metrics! {
     Writes = "gateway_writes_total", "Write calls to client sockets.";
     WritesBlocked = "gateway_writes_blocked_total", "Write calls that a client socket did not take whole.";
     ConflatedUpdates = "gateway_conflated_updates_total", "Updates replaced by a newer value before their client took them.";
-    ResumedMessages = "gateway_resumed_messages_total", "Messages served from the retained log.";
     GapsAnnounced = "gateway_gaps_announced_total", "Gaps that clients were told.";
-    MessagesMissed = "gateway_messages_missed_total", "Sequenced messages inside the gaps that clients were told.";
     HeartbeatsSent = "gateway_heartbeats_sent_total", "Heartbeats sent to quiet clients.";
     SlowConsumerDisconnects = "gateway_slow_consumer_disconnects_total", "Clients disconnected because they fell behind.";
 
@@ -140,7 +137,7 @@ metrics! {
     /// How long a stage takes.
     Histogram:
     TickToSegment = "gateway_tick_to_segment_seconds", "From the venue socket's read to the encoded frame.";
-    TickToWrite = "gateway_tick_to_write_seconds", "From the venue socket's read to the client socket's write, sampled.";
+    TickToWrite = "gateway_tick_to_write_seconds", "From the venue socket's read to the end of the turn that wrote to the clients.";
 }
 
 impl From<Refusal> for Counter {

@@ -64,7 +64,6 @@ pub(crate) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(context.server.handshake_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     // The whole exchange is bounded too: a client that does not take the answer is let go.
@@ -109,6 +108,8 @@ impl HttpRefusal {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // One request for each connection. hyper's `keep_alive(false)` would also write it into the 101.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         for (name, value) in self.headers {
@@ -144,15 +145,16 @@ fn answer(
         let refusal = HttpRefusal::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", message);
         let headers = &[
             (header::UPGRADE, "websocket"),
-            (header::CONNECTION, "upgrade"),
+            (header::CONNECTION, "upgrade, close"),
             (header::SEC_WEBSOCKET_VERSION, "13"),
         ];
         return Err(HttpRefusal { headers, ..refusal });
     }
-    let response = tungstenite::handshake::server::create_response_with_body(&request, Body::empty).map_err(|error| {
-        metrics.add(Counter::HandshakeMalformed, 1);
-        HttpRefusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", error.to_string())
-    })?;
+    let response =
+        tungstenite::handshake::server::create_response_with_body(&request, Body::empty).map_err(|error| {
+            metrics.add(Counter::HandshakeMalformed, 1);
+            HttpRefusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", error.to_string())
+        })?;
     let encoding = encoding(&request).map_err(|unknown| {
         metrics.add(Counter::HandshakeMalformed, 1);
         let message = format!("unknown encoding {unknown:?}: json or msgpack");
@@ -167,7 +169,8 @@ fn answer(
             Some(signed_in.map_err(|reason| {
                 metrics.add(Counter::HandshakeUnauthorized, 1);
                 metrics.add(reason.map_or(Counter::SignInMalformed, Counter::from), 1);
-                let refusal = HttpRefusal::new(StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "authentication failed");
+                let refusal =
+                    HttpRefusal::new(StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "the credentials are not valid");
                 HttpRefusal { headers: &[(header::WWW_AUTHENTICATE, "Bearer")], ..refusal }
             })?)
         }
@@ -239,10 +242,9 @@ fn from_token(value: &str) -> Credentials {
     if value.matches('.').count() == 2 {
         return token();
     }
-    value.split_once(['.', ':']).map_or_else(token, |(key, secret)| Credentials::Key {
-        key: key.to_owned(),
-        secret: secret.to_owned(),
-    })
+    value
+        .split_once(['.', ':'])
+        .map_or_else(token, |(key, secret)| Credentials::Key { key: key.to_owned(), secret: secret.to_owned() })
 }
 
 #[cfg(test)]

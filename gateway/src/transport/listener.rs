@@ -24,26 +24,37 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 /// The system's, also where another program has the port: `SO_REUSEPORT` alone would share it silently.
-pub(crate) fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    drop(listen(address, false)?);
-    let first = listen(address, true)?;
+pub(crate) fn bind(
+    address: SocketAddr,
+    shards: usize,
+    unsent_bytes_max: usize,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    // Alone first, which another program's listener does not allow.
+    let probe = bound(address, false)?;
+    probe.listen(1)?;
+    drop(probe);
+    let listen = |address: SocketAddr| -> io::Result<std::net::TcpListener> {
+        let socket = bound(address, true)?;
+        // What is set here, the accepted connections have from the start.
+        socket.set_tcp_nodelay(true)?;
+        // Without it the kernel takes megabytes for a client that does not read, all of them old news when it does.
+        socket.set_tcp_notsent_lowat(u32::try_from(unsent_bytes_max).unwrap_or(u32::MAX))?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    let first = listen(address)?;
     let address = first.local_addr()?;
-    std::iter::once(Ok(first)).chain((1..shards).map(|_| listen(address, true))).collect()
+    std::iter::once(Ok(first)).chain((1..shards).map(|_| listen(address))).collect()
 }
 
-fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener> {
+fn bound(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Lets a restart bind while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    if reuse_port {
-        socket.listen(BACKLOG)?;
-    } else {
-        socket.listen(1)?;
-    }
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Where sign-ins put the connections that their shard is to take over.
@@ -95,7 +106,6 @@ pub(crate) async fn accept(
             refuse(&stream, "too many sign-ins in progress");
             continue;
         }
-        let _ = stream.set_nodelay(true);
         arrivals.under_way.set(arrivals.under_way.get() + 1);
         metrics.set(Gauge::Handshakes, arrivals.under_way.get() as u64);
         let (context, metrics, arrivals) = (context.clone(), metrics.clone(), arrivals.clone());

@@ -1,0 +1,202 @@
+//! The way of a client's bytes into its socket. Owned by the shard's thread, as all of the hub.
+//!
+//! The order is: the rest of the frame that is partly sent, the control lane, the outbox. They are written from
+//! where they lie; nothing is copied together. An outbox that is empty goes back to the pool.
+//!
+//! The socket itself is the caller's: it is only a [`Write`] here, and whether it can be written is told to
+//! [`Hub::writable`].
+
+use std::io::{self, IoSlice, Write};
+
+use protocol::Encoding;
+
+use super::{Hub, SubscriberKey};
+use crate::subscriber::{Parcel, Subscriber};
+
+/// Most slices in one vectored write. Runs are adjacent frames, so that one client rarely needs more.
+pub(super) const SLICES: usize = 64;
+
+/// Largest outbox, in parcels, that is kept for use again: 64 * 32 bytes.
+const OUTBOX_KEPT: usize = 64;
+
+/// How a flush went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Everything is written.
+    Done,
+    /// The socket took all it was offered, and there is more: the client is dirty again in the next turn.
+    More,
+    /// The socket is full: call [`Hub::writable`] when it is not.
+    Blocked,
+    /// The socket is gone, or never was.
+    Closed,
+}
+
+impl Hub {
+    /// The next client to be flushed in this turn. `None` ends the turn: who had its share and has more
+    /// coming is named again in the next one.
+    pub fn next_dirty(&mut self) -> Option<SubscriberKey> {
+        while let Some(slot) = self.dirty.pop() {
+            let subscriber = &mut self.subscribers[slot as usize];
+            if std::mem::take(&mut subscriber.dirty) && subscriber.open {
+                return Some(SubscriberKey { slot, generation: subscriber.generation });
+            }
+        }
+        std::mem::swap(&mut self.dirty, &mut self.later);
+        None
+    }
+
+    /// Whether some client is to be flushed.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        let subscriber = &mut self.subscribers[slot as usize];
+        if !subscriber.dirty {
+            subscriber.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Writes what the client has coming. `io` is its socket, or anything that takes bytes.
+    pub fn flush(&mut self, key: SubscriberKey, io: &mut impl Write, now_ms: u64) -> Flushed {
+        if self.subscriber(key).is_none() {
+            return Flushed::Closed;
+        }
+        let subscriber = &self.subscribers[key.slot as usize];
+        if subscriber.held.as_ref().is_some_and(|held| held.blocked) {
+            return Flushed::Blocked;
+        }
+        let caught_up = self.fill_from_places(key.slot);
+        let subscriber = &mut self.subscribers[key.slot as usize];
+        let mut cursor = Cursor::default();
+        let blocked = loop {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let (used, offered) = cursor.gather(subscriber, &mut slices);
+            if offered == 0 {
+                break false;
+            }
+            match io.write_vectored(&slices[..used]) {
+                Ok(0) => return Flushed::Closed,
+                Ok(written) => {
+                    self.counters.writes += 1;
+                    self.counters.bytes_written += written as u64;
+                    subscriber.last_sent_ms = now_ms;
+                    cursor.advance(subscriber, written);
+                    // A short write means that the socket is full: asking again would only fail.
+                    if written < offered {
+                        break true;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Flushed::Closed,
+            }
+        };
+        self.counters.messages_delivered += cursor.delivered;
+        if blocked {
+            self.counters.blocked += 1;
+            self.hold(key.slot, &cursor, now_ms);
+            return Flushed::Blocked;
+        }
+        let mut outbox = std::mem::take(&mut subscriber.outbox);
+        outbox.clear();
+        recycle(&mut self.pool, outbox);
+        if subscriber.control_written > 0 {
+            subscriber.control = Vec::new();
+            subscriber.control_written = 0;
+        }
+        if caught_up {
+            subscriber.held = None;
+            Flushed::Done
+        } else {
+            if let Some(held) = &mut subscriber.held {
+                held.partial = Vec::new();
+            }
+            if !std::mem::replace(&mut subscriber.dirty, true) {
+                self.later.push(key.slot);
+            }
+            Flushed::More
+        }
+    }
+}
+
+/// How far a flush has come in a client's parcels.
+#[derive(Debug, Default)]
+pub(super) struct Cursor {
+    /// Index of the first parcel that is not wholly written.
+    pub(super) parcel: usize,
+    /// Bytes of it that are.
+    pub(super) written: usize,
+    /// Bytes of the partial frame that are written.
+    pub(super) partial_written: usize,
+    delivered: u64,
+}
+
+impl Cursor {
+    /// Fills the slices with what is to be written, in order. Returns how many are used and their bytes.
+    fn gather<'a>(&self, subscriber: &'a Subscriber, slices: &mut [IoSlice<'a>; SLICES]) -> (usize, usize) {
+        let partial = subscriber.held.as_ref().map_or(&[][..], |held| &held.partial[self.partial_written..]);
+        // A parcel is never partly written here: a short write ends the flush, and `hold` takes it apart.
+        let parcels = subscriber.outbox.iter().skip(self.parcel).map(|parcel| parcel.bytes(subscriber.encoding));
+        let (mut used, mut offered) = (0, 0);
+        for bytes in [partial, subscriber.control_pending()].into_iter().chain(parcels) {
+            if used == SLICES {
+                break;
+            }
+            if !bytes.is_empty() {
+                slices[used] = IoSlice::new(bytes);
+                used += 1;
+                offered += bytes.len();
+            }
+        }
+        (used, offered)
+    }
+
+    fn advance(&mut self, subscriber: &mut Subscriber, mut written: usize) {
+        let encoding = subscriber.encoding;
+        let mut take = |have: usize| {
+            let taken = written.min(have);
+            written -= taken;
+            taken
+        };
+        if let Some(held) = &mut subscriber.held {
+            self.partial_written += take(held.partial.len() - self.partial_written);
+        }
+        subscriber.control_written += take(subscriber.control_pending().len()) as u32;
+        while let Some(parcel) = subscriber.outbox.get(self.parcel) {
+            let bytes = parcel.bytes(encoding).len();
+            self.written += take(bytes - self.written);
+            if self.written < bytes {
+                return;
+            }
+            self.delivered += parcel.messages(encoding);
+            self.parcel += 1;
+            self.written = 0;
+        }
+    }
+}
+
+impl Parcel {
+    fn bytes(&self, encoding: Encoding) -> &[u8] {
+        match self {
+            Parcel::Run { segment, start, end } => segment.segment.bytes(*start..*end, encoding),
+            Parcel::Latest { frame, .. } => frame,
+        }
+    }
+
+    fn messages(&self, encoding: Encoding) -> u64 {
+        match self {
+            Parcel::Run { segment, start, end } => segment.segment.count(*start..*end, encoding) as u64,
+            Parcel::Latest { .. } => 1,
+        }
+    }
+}
+
+/// Keeps an emptied outbox for use again, if it has a buffer and not a large one.
+pub(super) fn recycle(pool: &mut Vec<Vec<Parcel>>, outbox: Vec<Parcel>) {
+    if (1..=OUTBOX_KEPT).contains(&outbox.capacity()) {
+        pool.push(outbox);
+    }
+}

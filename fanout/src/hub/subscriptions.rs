@@ -1,0 +1,264 @@
+//! Subscriptions, and each channel's list of those who listen. Owned by the shard's thread, as all of the hub.
+//!
+//! A client that has both `*` and one of the channels which it covers is to get each message once: the explicit
+//! subscription is *shadowed*, it stands in no list while the `*` listens for it.
+//!
+//! Invariant: among a client's subscriptions that cover a channel exactly one is listed. A subscription and its
+//! place in the list name each other by index, so that both are left by a swap, without a search.
+//!
+//! Whether a client may subscribe is not asked here: the [`Grant`] is the answer.
+
+use entitlements::Grant;
+use protocol::{Channel, ChannelId, ChannelKind, Class, Selector};
+
+use super::{Hub, SubscriberKey};
+use crate::subscriber::{Held, Listener, Subscriber, Subscription, Target};
+
+/// What a subscription may ask for besides its channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SubscribeOptions {
+    /// The client has everything up to this number: send what came after it.
+    pub since: Option<u64>,
+    /// Least time between two messages of a conflated channel, ms; 0 for every message.
+    pub interval_ms: u32,
+}
+
+/// How a subscription went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscribed {
+    New,
+    /// The client had it already; its options are replaced.
+    Unchanged,
+    /// `since` is ahead of the channel, whose last number is given. Subscribed all the same.
+    Ahead {
+        last: u64,
+    },
+}
+
+impl Hub {
+    /// Gives the client what the grant allows.
+    pub fn subscribe(
+        &mut self,
+        key: SubscriberKey,
+        grant: Grant,
+        options: SubscribeOptions,
+        now_ms: u64,
+    ) -> Subscribed {
+        let Some(subscriber) = self.subscriber(key) else { return Subscribed::Unchanged };
+        let channel = grant.channel();
+        let target = match channel.selector {
+            Selector::All => Target::All(channel.kind, grant.freshness()),
+            Selector::One(instrument) => Target::Channel(ChannelId::new(instrument, channel.kind, grant.freshness())),
+        };
+        let known = subscriber.subscriptions.iter().position(|s| s.target == target);
+        let paced = options.interval_ms > 0 && channel.kind.class() == Class::Conflated;
+        let interval_ms = if paced { options.interval_ms } else { 0 };
+        if paced {
+            subscriber.paces.get_or_insert_default();
+        }
+        if let Some(known) = known {
+            subscriber.subscriptions[known].interval_ms = interval_ms;
+            self.restart_pace(key.slot, target, now_ms);
+        } else {
+            self.add_subscription(key.slot, target, interval_ms, now_ms);
+        }
+        if let (Some(since), Target::Channel(channel)) = (options.since, target)
+            && channel.kind().class() == Class::Sequenced
+        {
+            let last = self.channel(channel).seq;
+            if since > last {
+                return Subscribed::Ahead { last };
+            }
+            self.resume(key.slot, channel, since);
+        }
+        if known.is_some() { Subscribed::Unchanged } else { Subscribed::New }
+    }
+
+    /// Ends a subscription; false where the client had none.
+    pub fn unsubscribe(
+        &mut self,
+        key: SubscriberKey,
+        grant_kind: ChannelKind,
+        selector: Selector,
+        now_ms: u64,
+    ) -> bool {
+        let Some(subscriber) = self.subscriber(key) else { return false };
+        let matches = |target: Target| match (target, selector) {
+            (Target::Channel(channel), Selector::One(instrument)) => {
+                channel.instrument() == instrument && channel.kind() == grant_kind
+            }
+            (Target::All(kind, _), Selector::All) => kind == grant_kind,
+            _ => false,
+        };
+        let Some(index) = subscriber.subscriptions.iter().position(|s| matches(s.target)) else { return false };
+        let target = subscriber.subscriptions[index].target;
+        self.drop_subscription(key.slot, index);
+        if let Target::All(..) = target {
+            // What the `*` had covered listens for itself again.
+            for index in 0..self.subscribers[key.slot as usize].subscriptions.len() {
+                let covered = self.subscribers[key.slot as usize].subscriptions[index].target;
+                if covered.kind() == target.kind() && covered.freshness() == target.freshness() {
+                    self.list(key.slot, index, now_ms);
+                }
+            }
+        }
+        true
+    }
+
+    /// The client's subscriptions: the kind and the instruments.
+    pub fn subscriptions(&self, key: SubscriberKey) -> impl Iterator<Item = (ChannelKind, Selector)> + '_ {
+        let subscriber = self.subscribers.get(key.slot as usize).filter(|s| s.open && s.generation == key.generation);
+        subscriber.into_iter().flat_map(|s| &s.subscriptions).map(|s| match s.target {
+            Target::Channel(channel) => (channel.kind(), Selector::One(channel.instrument())),
+            Target::All(kind, _) => (kind, Selector::All),
+        })
+    }
+
+    /// Whether the client has this subscription, of either freshness.
+    pub fn is_subscribed(&self, key: SubscriberKey, channel: Channel) -> bool {
+        self.subscriptions(key).any(|(kind, selector)| kind == channel.kind && selector == channel.selector)
+    }
+
+    /// How many subscriptions the client has.
+    pub fn subscription_count(&self, key: SubscriberKey) -> usize {
+        self.subscriptions(key).count()
+    }
+
+    pub(super) fn drop_subscriptions(&mut self, slot: u32) {
+        let subscriber = &mut self.subscribers[slot as usize];
+        // First and as a whole, not channel by channel.
+        subscriber.paces = None;
+        if let Some(Held { resumed, lost, owed, wanted, .. }) = subscriber.held.as_deref_mut() {
+            resumed.clear();
+            lost.clear();
+            owed.clear();
+            wanted.clear();
+        }
+        while let Some(last) = self.subscribers[slot as usize].subscriptions.len().checked_sub(1) {
+            self.drop_subscription(slot, last);
+        }
+    }
+
+    fn drop_subscription(&mut self, slot: u32, index: usize) {
+        let shadowed = self.subscribers[slot as usize].subscriptions[index].listener == Subscription::SHADOWED;
+        self.unlist(slot, index);
+        self.subscriptions_total -= 1;
+        let subscriber = &mut self.subscribers[slot as usize];
+        let dropped = subscriber.subscriptions.swap_remove(index);
+        let moved = subscriber.subscriptions.get(index).copied();
+        match dropped.target {
+            Target::All(kind, freshness) => subscriber.all &= !Subscriber::all_bit(kind, freshness),
+            Target::Channel(channel) => {
+                if let Some(held) = &mut subscriber.held
+                    && let Ok(at) = held.wanted.binary_search(&channel)
+                {
+                    held.wanted.remove(at);
+                }
+            }
+        }
+        let all = subscriber.all;
+        if let Some(held) = &mut subscriber.held {
+            let Held { resumed, lost, owed, wanted, .. } = &mut **held;
+            // An explicit subscription and a `*` may both cover a channel; the one that stays still serves it.
+            let stays = |channel: ChannelId| {
+                !dropped.target.covers(channel)
+                    || all & Subscriber::all_bit(channel.kind(), channel.freshness()) != 0
+                    || wanted.binary_search(&channel).is_ok()
+            };
+            resumed.retain(|(channel, _)| stays(*channel));
+            lost.retain(|(channel, _)| stays(*channel));
+            owed.retain(|channel| stays(*channel));
+        }
+        // The pace is that of the subscription which listens.
+        if let Some(paces) = subscriber.paces.as_mut().filter(|_| !shadowed) {
+            paces.retain(|pace| !dropped.target.covers(pace.channel));
+            if subscriber.subscriptions.iter().all(|s| s.interval_ms == 0) {
+                subscriber.paces = None;
+            }
+        }
+        if let Some(Subscription { target, listener, .. }) = moved
+            && listener != Subscription::SHADOWED
+        {
+            self.listeners(target)[listener as usize].subscription = index as u32;
+        }
+    }
+
+    fn add_subscription(&mut self, slot: u32, target: Target, interval_ms: u32, now_ms: u64) {
+        self.subscriptions_total += 1;
+        let subscriber = &mut self.subscribers[slot as usize];
+        let index = subscriber.subscriptions.len();
+        if subscriber.subscriptions.capacity() == 0 {
+            // Very many clients have a single subscription.
+            subscriber.subscriptions.reserve_exact(1);
+        }
+        subscriber.subscriptions.push(Subscription { target, listener: Subscription::SHADOWED, interval_ms });
+        let mut shadowed = false;
+        match target {
+            Target::Channel(channel) => {
+                shadowed = subscriber.has_all(channel.kind(), channel.freshness());
+                if let Some(held) = &mut subscriber.held
+                    && let Err(at) = held.wanted.binary_search(&channel)
+                {
+                    held.wanted.insert(at, channel);
+                }
+            }
+            Target::All(kind, freshness) => subscriber.all |= Subscriber::all_bit(kind, freshness),
+        }
+        if shadowed {
+            return;
+        }
+        self.list(slot, index, now_ms);
+        if let Target::All(kind, freshness) = target {
+            for i in 0..index {
+                let covered = self.subscribers[slot as usize].subscriptions[i].target;
+                if covered.kind() == kind && covered.freshness() == freshness {
+                    self.unlist(slot, i);
+                }
+            }
+        }
+    }
+
+    /// Puts a shadowed subscription into its target's list.
+    fn list(&mut self, slot: u32, index: usize, now_ms: u64) {
+        let target = self.subscribers[slot as usize].subscriptions[index].target;
+        let listeners = self.listeners(target);
+        let listener = listeners.len() as u32;
+        listeners.push(Listener { slot, subscription: index as u32 });
+        let subscriber = &mut self.subscribers[slot as usize];
+        subscriber.subscriptions[index].listener = listener;
+        if target.kind().class() == Class::Conflated {
+            let encoding = subscriber.encoding;
+            self.raise_demand(target, encoding);
+            self.send_snapshots(slot, target, now_ms);
+        }
+    }
+
+    /// Takes a subscription out of its target's list; it becomes shadowed.
+    fn unlist(&mut self, slot: u32, index: usize) {
+        let Subscription { target, listener, .. } = self.subscribers[slot as usize].subscriptions[index];
+        if listener == Subscription::SHADOWED {
+            return;
+        }
+        self.subscribers[slot as usize].subscriptions[index].listener = Subscription::SHADOWED;
+        let listeners = self.listeners(target);
+        listeners.swap_remove(listener as usize);
+        if let Some(moved) = listeners.get(listener as usize).copied() {
+            self.subscribers[moved.slot as usize].subscriptions[moved.subscription as usize].listener = listener;
+        }
+        let listeners = self.listeners(target);
+        if listeners.is_empty() {
+            *listeners = Vec::new();
+        }
+        if target.kind().class() == Class::Conflated {
+            let encoding = self.subscribers[slot as usize].encoding;
+            self.lower_demand(target, encoding);
+        }
+    }
+
+    fn listeners(&mut self, target: Target) -> &mut Vec<Listener> {
+        match target {
+            Target::Channel(channel) => &mut self.channel(channel).listeners,
+            Target::All(kind, freshness) => &mut self.all[kind as usize][freshness as usize].listeners,
+        }
+    }
+}
