@@ -28,7 +28,6 @@ const PATIENT: Timings = Timings {
     silence: PATIENCE,
     backoff_min: Duration::from_millis(1),
     backoff_max: Duration::from_millis(20),
-    steady: Duration::from_millis(1),
 };
 
 /// The source under test and who listens to it.

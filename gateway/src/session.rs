@@ -121,13 +121,19 @@ impl Session {
             Message::Pong(_) => return Next::Continue,
             Message::Close(_) => return close(hub, key, CloseCode::Normal),
         };
-        if let Some(retry_after) = self.take_request(context, now) {
+        let retry_after = self.take_request(context, now);
+        let request = command::parse(encoding, bytes);
+        if retry_after.is_some() {
             metrics.add(Counter::CommandErrorRate, 1);
-            let limited =
-                ErrorMessage { retry_after: Some(retry_after), ..ErrorMessage::new(ErrorCode::TooManyRequests) };
+            // It was read all the same: the answer names the request, so that the client knows which to repeat.
+            let id = match &request {
+                Ok(request) => request.id.as_ref(),
+                Err(error) => error.id.as_ref(),
+            };
+            let limited = ErrorMessage { id, retry_after, ..ErrorMessage::new(ErrorCode::TooManyRequests) };
             return answered(send_error(hub, key, &limited), hub, key);
         }
-        let sent = match command::parse(encoding, bytes) {
+        let sent = match request {
             Err(CommandError { code, id, detail }) => {
                 metrics.add(Counter::CommandErrorSyntax, 1);
                 let id = id.as_ref();

@@ -639,7 +639,7 @@ impl Shard {
 /// A client's share of a span of time: the same for the same slot, evenly spread over slots.
 fn share(key: SubscriberKey, span_ms: u64) -> u64 {
     // Fibonacci hashing of the slot.
-    u64::from(key.slot.wrapping_mul(2_654_435_769)) * span_ms >> 32
+    (u64::from(key.slot.wrapping_mul(2_654_435_769)) * span_ms) >> 32
 }
 
 fn token_of(key: SubscriberKey) -> Token {

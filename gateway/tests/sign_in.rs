@@ -258,7 +258,7 @@ fn whoever_may_not_come_in_learns_only_that() {
 #[test]
 fn a_session_ends_with_its_token() {
     let gateway = start(&[("entitlements.leeway", "0s"), ("feed.simulator.rate", "1000")]);
-    let token = gateway.token("demo-premium", Duration::from_secs(2));
+    let token = gateway.token("demo-premium", Duration::from_secs(4));
     let mut client = Client::with_token(gateway.address, &token);
     client.subscribe(r#"{"action":"subscribe","trades":["*"]}"#);
     // One that sends nothing and gets nothing is let go as well.

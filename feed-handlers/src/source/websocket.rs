@@ -51,8 +51,6 @@ pub struct Timings {
     pub backoff_min: Duration,
     /// Upper bound of every wait. `backoff_min <= backoff_max`
     pub backoff_max: Duration,
-    /// A connection that brought frames for this long was a good one: the backoff starts anew.
-    pub steady: Duration,
 }
 
 impl Default for Timings {
@@ -63,7 +61,6 @@ impl Default for Timings {
             silence: Duration::from_secs(10),
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
-            steady: Duration::from_secs(10),
         }
     }
 }
@@ -154,8 +151,8 @@ impl CoinbaseLive {
         if let Some(channel) = channels.iter().find(|c| c.is_empty() || !c.bytes().all(is_channel_byte)) {
             return Err(LiveError::Channel { channel: channel.clone() });
         }
-        let Timings { connect, stale, silence, backoff_min, backoff_max, steady } = *timings;
-        let times = [connect, stale, silence, backoff_min, backoff_max, steady];
+        let Timings { connect, stale, silence, backoff_min, backoff_max } = *timings;
+        let times = [connect, stale, silence, backoff_min, backoff_max];
         let in_range = |time: &Duration| !time.is_zero() && *time <= TIMING_MAX;
         if !times.iter().all(in_range) || stale > silence || backoff_min > backoff_max {
             return Err(LiveError::Timings);
@@ -205,9 +202,12 @@ impl CoinbaseLive {
                     if !std::mem::take(&mut is_first) {
                         feed.counters().add(FeedCounter::Reconnects, 1);
                     }
-                    let (end, lived) = self.listen(socket, feed).await;
+                    let published = feed.publisher().published();
+                    let end = self.listen(socket, feed).await;
                     feed.connection_lost();
-                    if lived >= self.timings.steady {
+                    // A connection that brought something new was a good one, however short. Acks, errors and old
+                    // state alone are not: a venue that refuses us is not to be asked again and again.
+                    if feed.publisher().published() > published {
                         backoff.reset();
                     }
                     end
@@ -244,14 +244,12 @@ impl CoinbaseLive {
         }
     }
 
-    /// Hands every frame to the feed until the line is at its end; tells also for how long frames came.
-    async fn listen(&self, mut socket: Socket, feed: &mut Feed) -> (LineEnd, Duration) {
-        let connected = Instant::now();
-        let mut first_frame = None;
-        let mut latest = connected;
+    /// Hands every frame to the feed until the line is at its end.
+    async fn listen(&self, mut socket: Socket, feed: &mut Feed) -> LineEnd {
+        let mut latest = Instant::now();
         // Looks after the silence. Frames do not touch it: when it fires, it sees what came in between.
         let mut watch = std::pin::pin!(sleep_until(latest + self.timings.stale));
-        let end = loop {
+        loop {
             tokio::select! {
                 biased;
                 message = socket.next() => {
@@ -259,16 +257,15 @@ impl CoinbaseLive {
                     match payload(message) {
                         Ok(Some(frame)) => feed.handle_frame(&frame, ts_recv),
                         Ok(None) => continue,
-                        Err(end) => break end,
+                        Err(end) => return end,
                     }
                     latest = Instant::now();
-                    first_frame.get_or_insert(latest);
                     self.status.set(FeedState::Up);
                 }
                 () = &mut watch => {
                     let silent = latest.elapsed();
                     if silent >= self.timings.silence {
-                        break LineEnd::Silent(silent);
+                        return LineEnd::Silent(silent);
                     }
                     let next = if silent < self.timings.stale {
                         self.timings.stale
@@ -281,8 +278,7 @@ impl CoinbaseLive {
                     watch.as_mut().reset(latest + next);
                 }
             }
-        };
-        (end, first_frame.map_or(Duration::ZERO, |first| latest.duration_since(first)))
+        }
     }
 }
 
@@ -424,7 +420,6 @@ mod tests {
         }
         check_refused(|s| s.channels.push("mat\"ches".into()), "channels: ");
         check_refused(|s| s.timings.connect = Duration::ZERO, "timings: ");
-        check_refused(|s| s.timings.steady = Duration::MAX, "timings: ");
         check_refused(|s| s.timings.stale = Duration::from_secs(11), "timings: ");
         check_refused(|s| s.timings.backoff_min = Duration::from_secs(31), "timings: ");
     }

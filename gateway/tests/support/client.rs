@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Index;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use gateway::demo::Credential;
 use protocol::frame::{Opcode, encode_client_frame};
@@ -13,7 +13,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::{Bytes, Error, Message, WebSocket};
 
-use super::{PATIENCE, connect};
+use super::{PATIENCE, connect, now_ns};
 
 /// The masks of RFC 6455 hide nothing from a server.
 pub const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -207,11 +207,14 @@ impl Client {
     /// The next message of one of these types; others are passed over.
     #[track_caller]
     pub fn receive_of(&mut self, kinds: &[&str]) -> Received {
+        // Heartbeats keep coming: silence alone would not end the wait.
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let message = self.receive();
             if kinds.contains(&message.kind()) {
                 return message;
             }
+            assert!(Instant::now() < deadline, "none of {kinds:?} came for {PATIENCE:?}, but {}", message.text);
         }
     }
 
@@ -294,7 +297,7 @@ impl Client {
     #[track_caller]
     fn take(&mut self, text: &str) {
         let array: Vec<Value> = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
-        let at_ns = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as i64;
+        let at_ns = now_ns();
         assert_eq!(array.len(), 1, "one message in each frame: {text}");
         let text = text.trim_start_matches('[').trim_end_matches(']').to_owned();
         self.waiting.extend(array.into_iter().map(|value| Received { text: text.clone(), value, at_ns }));

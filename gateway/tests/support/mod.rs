@@ -232,3 +232,8 @@ pub fn captures() -> Option<PathBuf> {
     }
     captures
 }
+
+/// This machine's clock, Unix ns.
+pub fn now_ns() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_nanos() as i64
+}
