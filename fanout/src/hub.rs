@@ -183,6 +183,7 @@ impl Hub {
                 control: Vec::new(),
                 control_written: 0,
                 subscriptions: Vec::new(),
+                places: None,
                 paces: None,
                 last_sent_ms: 0,
                 armed_ms: u64::MAX,

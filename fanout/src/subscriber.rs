@@ -6,6 +6,7 @@
 //! its places in the streams, and no reference to any message, so that what it costs does not grow with the
 //! message rate.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use protocol::{ChannelId, ChannelKind, Encoding, Freshness};
@@ -13,7 +14,7 @@ use protocol::{ChannelId, ChannelKind, Encoding, Freshness};
 use crate::log::{Log, Numbered};
 
 /// What a subscription listens to: one channel, or a kind for all instruments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Channel(ChannelId),
     All(ChannelKind, Freshness),
@@ -171,6 +172,10 @@ pub(crate) struct Subscriber {
     pub(crate) control: Vec<u8>,
     pub(crate) control_written: u32,
     pub(crate) subscriptions: Vec<Subscription>,
+    /// Where each target stands in `subscriptions`, once there are more than [`SEARCHED_MAX`].
+    // Boxed: 8 bytes for the many that have none, where the map itself would take 48.
+    #[allow(clippy::box_collection)]
+    pub(crate) places: Option<Box<HashMap<Target, u32>>>,
     /// Present while some subscription has an interval. Sorted by channel; one for each channel of which a
     /// message has come.
     #[expect(clippy::box_collection, reason = "8 bytes instead of 24 in the many clients without")]
@@ -182,7 +187,53 @@ pub(crate) struct Subscriber {
     pub(crate) quiet_ms: u64,
 }
 
+/// So many subscriptions are searched one by one; a hash of a target costs about as much.
+const SEARCHED_MAX: usize = 32;
+
 impl Subscriber {
+    /// Index of the subscription with this target.
+    pub(crate) fn find(&self, target: Target) -> Option<usize> {
+        match &self.places {
+            Some(places) => places.get(&target).map(|place| *place as usize),
+            None => self.subscriptions.iter().position(|s| s.target == target),
+        }
+    }
+
+    /// Adds a subscription at the end.
+    pub(crate) fn push_subscription(&mut self, subscription: Subscription) {
+        if self.subscriptions.capacity() == 0 {
+            // Very many clients have a single subscription.
+            self.subscriptions.reserve_exact(1);
+        }
+        self.subscriptions.push(subscription);
+        let place = self.subscriptions.len() - 1;
+        match &mut self.places {
+            Some(places) => {
+                places.insert(subscription.target, place as u32);
+            }
+            None if place >= SEARCHED_MAX => {
+                let targets = self.subscriptions.iter().enumerate().map(|(place, s)| (s.target, place as u32));
+                self.places = Some(Box::new(targets.collect()));
+            }
+            None => {}
+        }
+    }
+
+    /// Takes a subscription out; the last one moves to its place.
+    pub(crate) fn swap_remove_subscription(&mut self, index: usize) -> Subscription {
+        let removed = self.subscriptions.swap_remove(index);
+        if let Some(places) = &mut self.places {
+            places.remove(&removed.target);
+            if let Some(moved) = self.subscriptions.get(index) {
+                places.insert(moved.target, index as u32);
+            }
+        }
+        if self.subscriptions.is_empty() {
+            self.places = None;
+        }
+        removed
+    }
+
     pub(crate) fn all_bit(kind: ChannelKind, freshness: Freshness) -> u8 {
         1 << (kind as usize * Freshness::COUNT + freshness as usize)
     }

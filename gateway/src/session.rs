@@ -40,8 +40,8 @@ pub(crate) struct Session {
     /// Has subscribed at least once.
     subscribed: bool,
     reader: MessageReader,
-    /// When the allowance for requests will be full again, monotonic ms (GCRA's theoretical arrival time).
-    requests_full_ms: u64,
+    /// When the allowance for requests will be full again, monotonic us (GCRA's theoretical arrival time).
+    requests_full_us: u64,
 }
 
 /// A request that is refused in parts: the items with the same reason, by channel.
@@ -59,7 +59,7 @@ impl Session {
         encoding: Encoding,
         reader: MessageReader,
     ) -> Session {
-        Session { principal, _permit: permit, encoding, subscribed: false, reader, requests_full_ms: 0 }
+        Session { principal, _permit: permit, encoding, subscribed: false, reader, requests_full_us: 0 }
     }
 
     /// Takes bytes that the client's socket gave (changed in place by unmasking).
@@ -174,6 +174,10 @@ impl Session {
         if known { Next::Continue } else { close(hub, key, CloseCode::Revoked) }
     }
 
+    pub(crate) fn has_subscribed(&self) -> bool {
+        self.subscribed
+    }
+
     /// Tells a client that has subscribed how a source is.
     pub(crate) fn announce_feed(&self, key: SubscriberKey, hub: &mut Hub, source: &str, state: FeedState) {
         if self.subscribed {
@@ -185,13 +189,14 @@ impl Session {
     fn take_request(&mut self, context: &Context, now: Now) -> Option<Duration> {
         // GCRA: each request moves the time at which the allowance is full by one interval, and it may lie
         // at most a burst ahead.
-        let interval_ms = 1_000 / u64::from(context.session.requests_per_second.clamp(1, 1_000));
-        let burst_ms = interval_ms * u64::from(context.session.requests_burst);
-        let full_ms = self.requests_full_ms.max(now.mono_ms) + interval_ms;
-        if full_ms > now.mono_ms + burst_ms.max(interval_ms) {
-            return Some(Duration::from_millis(full_ms - now.mono_ms - burst_ms));
+        let now_us = now.mono_ms * 1_000;
+        let interval_us = 1_000_000 / u64::from(context.session.requests_per_second.clamp(1, 1_000_000));
+        let burst_us = interval_us * u64::from(context.session.requests_burst.max(1));
+        let full_us = self.requests_full_us.max(now_us) + interval_us;
+        if full_us > now_us + burst_us {
+            return Some(Duration::from_micros(full_us - now_us - burst_us));
         }
-        self.requests_full_ms = full_ms;
+        self.requests_full_us = full_us;
         None
     }
 
@@ -234,8 +239,7 @@ impl Session {
                     continue;
                 }
             };
-            let known = hub.is_subscribed(key, channel);
-            if !known && channels >= self.principal.limits().channels as usize {
+            if channels >= self.principal.limits().channels as usize && !hub.is_subscribed(key, channel) {
                 let detail = format!("at most {} channels", self.principal.limits().channels);
                 refuse(&mut refused, ErrorCode::SymbolLimitExceeded, item.channel.name(), &item.symbol, Some(detail));
                 continue;

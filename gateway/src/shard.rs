@@ -239,6 +239,7 @@ struct Shard {
     reread: Vec<SubscriberKey>,
     /// Where sockets are read into; no client has a buffer of its own.
     scratch: Box<[u8]>,
+    /// How the sources are, by their place in the configuration.
     feeds: Vec<FeedState>,
     /// How often the users had been read when the sessions were last checked against them.
     users_read: u64,
@@ -329,6 +330,10 @@ impl Shard {
     fn announce_feed(&mut self, source: usize, state: FeedState) {
         let Some(known) = self.feeds.get_mut(source) else { return };
         *known = state;
+        if self.context.is_draining() {
+            // It is us who end the source, and the clients have been told so.
+            return;
+        }
         let Some(venue) = self.context.venues.get(source) else { return };
         for connection in self.connections.iter().flatten().filter(|c| c.state == State::Open) {
             connection.session.announce_feed(connection.key, &mut self.hub, venue, state);
@@ -383,9 +388,14 @@ impl Shard {
             read += taken;
             if state == State::Open {
                 let now = self.context.now();
-                let Shard { connections, hub, context, metrics, scratch, .. } = self;
+                let Shard { connections, hub, context, metrics, scratch, feeds, .. } = self;
                 let Some(connection) = connections.get_mut(key.slot as usize).and_then(Option::as_mut) else { return };
-                let next = connection.session.receive(&mut scratch[..taken], key, hub, context, metrics, now);
+                let session = &mut connection.session;
+                let had_subscribed = session.has_subscribed();
+                let next = session.receive(&mut scratch[..taken], key, hub, context, metrics, now);
+                if !had_subscribed {
+                    announce_faults(session, key, hub, &context.venues, feeds);
+                }
                 self.proceed(key, next);
             }
             if read >= READ_BYTES_PER_TURN {
@@ -441,7 +451,7 @@ impl Shard {
         self.live += 1;
         let mut next = Next::Continue;
         {
-            let Shard { connections, hub, context, metrics, .. } = self;
+            let Shard { connections, hub, context, metrics, feeds, .. } = self;
             let Some(Some(connection)) = connections.get_mut(key.slot as usize) else { return };
             connection.session.handle_timer(key, hub, now);
             for message in &early {
@@ -449,6 +459,7 @@ impl Shard {
                     next = connection.session.handle(message.message(), key, hub, context, metrics, now);
                 }
             }
+            announce_faults(&connection.session, key, hub, &context.venues, feeds);
         }
         self.proceed(key, next);
         if self.drain.is_some() {
@@ -633,6 +644,13 @@ impl Shard {
         self.metrics.set(Gauge::Subscriptions, self.hub.subscriptions_total());
         self.metrics.set(Gauge::ClientsBehind, self.hub.held_count() as u64);
         self.metrics.set(Gauge::RetainedBytes, self.hub.retained_bytes() as u64);
+    }
+}
+
+/// Tells a client that has just made its first subscription which sources bring nothing.
+fn announce_faults(session: &Session, key: SubscriberKey, hub: &mut Hub, venues: &[String], feeds: &[FeedState]) {
+    for (venue, state) in venues.iter().zip(feeds).filter(|(_, state)| **state != FeedState::Up) {
+        session.announce_feed(key, hub, venue, *state);
     }
 }
 

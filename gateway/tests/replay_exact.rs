@@ -22,7 +22,7 @@ fn matches(path: &str) -> BTreeMap<String, Vec<Facts>> {
         // A recorder puts its own time in front of the frame.
         let Some(frame) = line.find('{').map(|at| &line[at..]) else { continue };
         let frame: Value = serde_json::from_str(frame).unwrap();
-        if frame["type"] != "match" && frame["type"] != "last_match" {
+        if frame["type"] != "match" {
             continue;
         }
         let text = |key: &str| frame[key].as_str().unwrap().to_owned();

@@ -143,7 +143,7 @@ fn control_messages() -> Vec<String> {
         ServerMessage::Heartbeat(Heartbeat { t: 1_790_733_794_331_644_000, seq: &seq }),
         ServerMessage::Gap(gap),
         ServerMessage::Gap(Gap { to: None, reason: GapReason::Epoch, ..gap }),
-        ServerMessage::Feed { source: "coinbase", state: FeedState::Stale },
+        ServerMessage::Feed { source: "COINBASE", state: FeedState::Stale },
         ServerMessage::Draining { reconnect_ms: 1_200 },
     ];
     messages.iter().map(|message| text(|out| message.encode(Encoding::Json, out))).collect()

@@ -9,7 +9,7 @@
 //! Whether a client may subscribe is not asked here: the [`Grant`] is the answer.
 
 use entitlements::Grant;
-use protocol::{Channel, ChannelId, ChannelKind, Class, Selector};
+use protocol::{Channel, ChannelId, ChannelKind, Class, Freshness, Selector};
 
 use super::{Hub, SubscriberKey};
 use crate::subscriber::{Held, Listener, Subscriber, Subscription, Target};
@@ -35,6 +35,14 @@ pub enum Subscribed {
     },
 }
 
+/// What a channel is to listen to, of either freshness.
+fn targets(channel: Channel) -> impl Iterator<Item = Target> {
+    [Freshness::RealTime, Freshness::Delayed].into_iter().map(move |freshness| match channel.selector {
+        Selector::All => Target::All(channel.kind, freshness),
+        Selector::One(instrument) => Target::Channel(ChannelId::new(instrument, channel.kind, freshness)),
+    })
+}
+
 impl Hub {
     /// Gives the client what the grant allows.
     pub fn subscribe(
@@ -50,7 +58,7 @@ impl Hub {
             Selector::All => Target::All(channel.kind, grant.freshness()),
             Selector::One(instrument) => Target::Channel(ChannelId::new(instrument, channel.kind, grant.freshness())),
         };
-        let known = subscriber.subscriptions.iter().position(|s| s.target == target);
+        let known = subscriber.find(target);
         let paced = options.interval_ms > 0 && channel.kind.class() == Class::Conflated;
         let interval_ms = if paced { options.interval_ms } else { 0 };
         if paced {
@@ -75,22 +83,11 @@ impl Hub {
     }
 
     /// Ends a subscription; false where the client had none.
-    pub fn unsubscribe(
-        &mut self,
-        key: SubscriberKey,
-        grant_kind: ChannelKind,
-        selector: Selector,
-        now_ms: u64,
-    ) -> bool {
+    pub fn unsubscribe(&mut self, key: SubscriberKey, kind: ChannelKind, selector: Selector, now_ms: u64) -> bool {
         let Some(subscriber) = self.subscriber(key) else { return false };
-        let matches = |target: Target| match (target, selector) {
-            (Target::Channel(channel), Selector::One(instrument)) => {
-                channel.instrument() == instrument && channel.kind() == grant_kind
-            }
-            (Target::All(kind, _), Selector::All) => kind == grant_kind,
-            _ => false,
+        let Some(index) = targets(Channel { kind, selector }).find_map(|target| subscriber.find(target)) else {
+            return false;
         };
-        let Some(index) = subscriber.subscriptions.iter().position(|s| matches(s.target)) else { return false };
         let target = subscriber.subscriptions[index].target;
         self.drop_subscription(key.slot, index);
         if let Target::All(..) = target {
@@ -116,7 +113,8 @@ impl Hub {
 
     /// Whether the client has this subscription, of either freshness.
     pub fn is_subscribed(&self, key: SubscriberKey, channel: Channel) -> bool {
-        self.subscriptions(key).any(|(kind, selector)| kind == channel.kind && selector == channel.selector)
+        let subscriber = self.subscribers.get(key.slot as usize).filter(|s| s.open && s.generation == key.generation);
+        subscriber.is_some_and(|subscriber| targets(channel).any(|target| subscriber.find(target).is_some()))
     }
 
     /// How many subscriptions the client has.
@@ -144,7 +142,7 @@ impl Hub {
         self.unlist(slot, index);
         self.subscriptions_total -= 1;
         let subscriber = &mut self.subscribers[slot as usize];
-        let dropped = subscriber.subscriptions.swap_remove(index);
+        let dropped = subscriber.swap_remove_subscription(index);
         let moved = subscriber.subscriptions.get(index).copied();
         match dropped.target {
             Target::All(kind, freshness) => subscriber.all &= !Subscriber::all_bit(kind, freshness),
@@ -187,11 +185,7 @@ impl Hub {
         self.subscriptions_total += 1;
         let subscriber = &mut self.subscribers[slot as usize];
         let index = subscriber.subscriptions.len();
-        if subscriber.subscriptions.capacity() == 0 {
-            // Very many clients have a single subscription.
-            subscriber.subscriptions.reserve_exact(1);
-        }
-        subscriber.subscriptions.push(Subscription { target, listener: Subscription::SHADOWED, interval_ms });
+        subscriber.push_subscription(Subscription { target, listener: Subscription::SHADOWED, interval_ms });
         let mut shadowed = false;
         match target {
             Target::Channel(channel) => {
