@@ -11,6 +11,7 @@
 use entitlements::Grant;
 use protocol::{Channel, ChannelId, ChannelKind, Class, Freshness, Selector};
 
+use super::flush::Cursor;
 use super::{Hub, SubscriberKey};
 use crate::subscriber::{Held, Listener, Subscriber, Subscription, Target};
 
@@ -82,13 +83,17 @@ impl Hub {
         if known.is_some() { Subscribed::Unchanged } else { Subscribed::New }
     }
 
-    /// Ends a subscription; false where the client had none.
+    /// Ends a subscription; false where the client had none. Nothing of it is sent from now on, although it may
+    /// stand in the outbox of this turn: the answer to the request passes the data.
     pub fn unsubscribe(&mut self, key: SubscriberKey, kind: ChannelKind, selector: Selector, now_ms: u64) -> bool {
         let Some(subscriber) = self.subscriber(key) else { return false };
         let Some(index) = targets(Channel { kind, selector }).find_map(|target| subscriber.find(target)) else {
             return false;
         };
         let target = subscriber.subscriptions[index].target;
+        if !subscriber.outbox.is_empty() {
+            self.take_back(key.slot, &Cursor::default());
+        }
         self.drop_subscription(key.slot, index);
         if let Target::All(..) = target {
             // What the `*` had covered listens for itself again.

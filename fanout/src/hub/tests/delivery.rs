@@ -135,3 +135,26 @@ fn a_client_is_small_and_holds_nothing_between_turns() {
     assert_eq!((subscriber.outbox.capacity(), subscriber.control.capacity()), (0, 0));
     assert!(subscriber.held.is_none() && subscriber.paces.is_none());
 }
+
+#[test]
+fn nothing_of_a_channel_follows_its_unsubscription() {
+    let mut rig = Rig::new();
+    let key = rig.client();
+    for kind in [ChannelKind::Trades, ChannelKind::Quotes] {
+        rig.subscribe(key, kind, one(0));
+        rig.subscribe(key, kind, one(1));
+    }
+    // All of it is in the outbox when the request comes; the answer would pass it.
+    rig.publish(&[trades(0), trades(1), trades(0)]);
+    rig.publish(&[quotes(0), quotes(1)]);
+    rig.unsubscribe(key, ChannelKind::Trades, one(0));
+    rig.unsubscribe(key, ChannelKind::Quotes, one(0));
+    rig.turn();
+    let mut seen = rig.seen(key);
+    seen.sort_by_key(|message| *message != data(trades(1), [1])[0]);
+    assert_eq!(seen, [data(trades(1), [1]), data(quotes(1), [1])].concat());
+    rig.publish(&[trades(0), trades(1)]);
+    rig.turn();
+    assert_eq!(rig.seen(key), data(trades(1), [2]));
+    assert_eq!(rig.hub.held_count(), 0);
+}
