@@ -6,8 +6,8 @@ use gateway::cli::{self, Command, EXIT_USAGE};
 use gateway::config::ConfigError;
 use gateway::{logging, process};
 
-/// Connections come and go through short-lived tasks, between which glibc's allocator leaves holes: 1,190
-/// resident bytes for each of 15,000 idle clients, against 460 with this one (README, "Measured").
+/// Connections come through short-lived tasks, between whose buffers glibc's allocator leaves holes: about twice the
+/// resident memory for an idle client (docs/decisions/0003-mimalloc.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
