@@ -1,3 +1,5 @@
+//! Tests of `command`.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Tests of `frame`.
+
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;

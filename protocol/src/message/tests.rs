@@ -1,3 +1,5 @@
+//! Tests of `message`.
+
 use super::*;
 use crate::testing::{json_text, read_back};
 
