@@ -3,10 +3,14 @@
 //! Holds updates as they are (not encoded: 15 minutes of a busy market in frames would be several times
 //! larger) until they are due, then gives them back in the order in which they came. Owned by the sequencer.
 //!
-//! Capacity: `bytes_max`. Filled and emptied by the sequencer. When full, the oldest update is thrown away
-//! and counted; the sequencer then announces the hole in front of the next message of that channel.
+//! Capacity: `bytes_max`. Filled and emptied by the sequencer. When full, the newcomer is left out and counted,
+//! so that what is due next is still there however long it stays full; the hub then announces the hole in front
+//! of the next message of that channel. The last quarter is kept for sequenced messages: a flood of quotes does
+//! not cost a trade.
 
 use std::collections::VecDeque;
+
+use protocol::Class;
 
 use crate::sequencer::Update;
 
@@ -37,9 +41,13 @@ impl DelayLine {
     }
 
     pub(crate) fn push(&mut self, entry: Numbered) {
-        if self.entries.len() == self.entries_max {
-            self.entries.pop_front();
+        let room = match entry.update.kind.class() {
+            Class::Sequenced => self.entries_max,
+            Class::Conflated => self.entries_max - self.entries_max / 4,
+        };
+        if self.entries.len() >= room {
             self.dropped += 1;
+            return;
         }
         if self.entries.len() == self.entries.capacity() {
             // Doubles as the queue itself would, but not beyond the bound.
@@ -70,7 +78,7 @@ impl DelayLine {
         self.entries.capacity()
     }
 
-    /// Updates thrown away because the line was full.
+    /// Updates left out because the line was full.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }

@@ -237,12 +237,16 @@ fn what_a_full_delay_line_dropped_is_announced_to_delayed_clients_only() {
     let dropped = process.sequencer.delay_dropped();
     assert!(dropped > 80, "{dropped}");
     let read = process.read(delayed);
+    assert_eq!(what(&read), numbered("t", "BTC/USD", 6..=105 - dropped));
+    process.trade(0, 3 * DELAY_NS);
+    process.turn(5 * DELAY_NS);
+    let read = process.read(delayed);
     let gap = serde_json::json!({
-        "T": "gap", "channel": "trades", "S": "BTC/USD", "from": 6, "to": 5 + dropped, "reason": "retention",
+        "T": "gap", "channel": "trades", "S": "BTC/USD", "from": 106 - dropped, "to": 105, "reason": "retention",
     });
     assert_eq!(read[0], gap);
-    assert_eq!(what(&read[1..]), numbered("t", "BTC/USD", 6 + dropped..=105));
-    assert_eq!(what(&process.read(live)), numbered("t", "BTC/USD", 1..=105));
+    assert_eq!(what(&read[1..]), numbered("t", "BTC/USD", [106]));
+    assert_eq!(what(&process.read(live)), numbered("t", "BTC/USD", 1..=106));
 }
 
 #[test]

@@ -94,8 +94,12 @@ fn what_the_delay_line_cannot_hold_is_announced() {
     let mut free = gateway.free();
     free.subscribe(r#"{"action":"subscribe","trades":["BTC/USD"]}"#);
     line.trades("BTC-USD", TRADES);
+    gateway.await_metric("gateway_delay_line_dropped_total", |dropped| dropped > 0.0);
+    gateway.await_metric("gateway_delay_line_bytes ", |held| held == 0.0);
+    // The next trade tells what was left out behind the last one held.
+    line.trades("BTC-USD", 1);
     let (mut expected, mut gaps) = (1, 0);
-    while expected <= TRADES {
+    while expected <= TRADES + 1 {
         let message = free.receive_of(&["t", "gap"]);
         if message.kind() == "gap" {
             assert_eq!(

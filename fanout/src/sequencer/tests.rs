@@ -171,7 +171,7 @@ fn without_a_delay_there_is_nothing_to_release() {
 }
 
 #[test]
-fn a_full_delay_line_drops_the_oldest_and_counts_them() {
+fn a_full_delay_line_leaves_newcomers_out_and_counts_them() {
     let mut rig = Rig::with(|config| config.delay_bytes_max = 10 * size_of::<Numbered>() + 1);
     for i in 0..25 {
         rig.trade(0, i);
@@ -180,7 +180,29 @@ fn a_full_delay_line_drops_the_oldest_and_counts_them() {
     assert_eq!(rig.sequencer.delay_dropped(), 15);
     rig.messages();
     assert_eq!(rig.sequencer.release_delayed(i64::MAX), None);
-    assert_eq!(numbers(&rig.messages()), (16..=25).map(|seq| (trades(0, Delayed), seq)).collect::<Vec<_>>());
+    assert_eq!(numbers(&rig.messages()), (1..=10).map(|seq| (trades(0, Delayed), seq)).collect::<Vec<_>>());
+    rig.trade(0, 25);
+    rig.messages();
+    assert_eq!(rig.sequencer.release_delayed(i64::MAX), None);
+    assert_eq!(numbers(&rig.messages()), [(trades(0, Delayed), 26)], "there is room again");
+}
+
+#[test]
+fn conflated_updates_leave_the_last_quarter_of_the_delay_line_alone() {
+    let mut line = DelayLine::new(DELAY_NS, 8 * size_of::<Numbered>());
+    let mut push = |kind| {
+        let body = Body::VenueGap { missed: 1 };
+        let (instrument, source) = (InstrumentId(0), SourceId(0));
+        line.push(Numbered { seq: 1, update: Update { instrument, kind, source, ts_event: 0, ts_recv: 0, body } });
+        (line.bytes() / size_of::<Numbered>(), line.dropped())
+    };
+    for held in 1..=6 {
+        assert_eq!(push(ChannelKind::Quotes), (held, 0));
+    }
+    assert_eq!(push(ChannelKind::Quotes), (6, 1));
+    assert_eq!(push(ChannelKind::Trades), (7, 1));
+    assert_eq!(push(ChannelKind::Bars), (8, 1));
+    assert_eq!(push(ChannelKind::Trades), (8, 2));
 }
 
 #[test]
