@@ -31,6 +31,15 @@ pub(crate) enum Next {
     Close(CloseCode),
 }
 
+/// What a session works with while it handles what its client sent.
+pub(crate) struct Turn<'a> {
+    pub(crate) key: SubscriberKey,
+    pub(crate) hub: &'a mut Hub,
+    pub(crate) context: &'a Context,
+    pub(crate) metrics: &'a ThreadMetrics,
+    pub(crate) now: Now,
+}
+
 /// One signed-in client.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -63,97 +72,85 @@ impl Session {
     }
 
     /// Takes bytes that the client's socket gave (changed in place by unmasking).
-    pub(crate) fn receive(
-        &mut self,
-        input: &mut [u8],
-        key: SubscriberKey,
-        hub: &mut Hub,
-        context: &Context,
-        metrics: &ThreadMetrics,
-        now: Now,
-    ) -> Next {
+    pub(crate) fn receive(&mut self, input: &mut [u8], turn: &mut Turn<'_>) -> Next {
         let mut reader = std::mem::take(&mut self.reader);
         let mut next = Next::Continue;
-        let fed = reader.feed(input, context.server.message_bytes_max, &mut |message| {
-            next = self.handle(message, key, hub, context, metrics, now);
+        let fed = reader.feed(input, turn.context.server.message_bytes_max, &mut |message| {
+            next = self.handle(message, turn);
             if next == Next::Continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         self.reader = reader;
         match fed {
             Ok(()) => next,
             Err(error) => {
-                metrics.add(Counter::CommandErrorSyntax, 1);
+                turn.metrics.add(Counter::CommandErrorSyntax, 1);
                 if let Some(code) = frame_error_code(error) {
-                    send_error(hub, key, &ErrorMessage::new(code));
+                    send_error(turn.hub, turn.key, &ErrorMessage::new(code));
                 }
-                close(hub, key, error.close_code())
+                close(turn.hub, turn.key, error.close_code())
             }
         }
     }
 
     /// Takes one message. Also for those that came in one read with the sign-in.
-    pub(crate) fn handle(
-        &mut self,
-        message: Message<'_>,
-        key: SubscriberKey,
-        hub: &mut Hub,
-        context: &Context,
-        metrics: &ThreadMetrics,
-        now: Now,
-    ) -> Next {
+    pub(crate) fn handle(&mut self, message: Message<'_>, turn: &mut Turn<'_>) -> Next {
         let (encoding, bytes) = match message {
             Message::Text(text) if self.encoding == Encoding::Json => (Encoding::Json, text.as_bytes()),
             Message::Binary(bytes) if self.encoding == Encoding::MessagePack => (Encoding::MessagePack, bytes),
             Message::Text(_) | Message::Binary(_) => {
-                metrics.add(Counter::CommandErrorSyntax, 1);
+                turn.metrics.add(Counter::CommandErrorSyntax, 1);
                 let detail = Some(WRONG_KIND);
-                send_error(hub, key, &ErrorMessage { detail, ..ErrorMessage::new(ErrorCode::InvalidSyntax) });
-                return close(hub, key, CloseCode::UnsupportedData);
+                send_error(turn.hub, turn.key, &ErrorMessage { detail, ..ErrorMessage::new(ErrorCode::InvalidSyntax) });
+                return close(turn.hub, turn.key, CloseCode::UnsupportedData);
             }
             Message::Ping(payload) => {
-                metrics.add(Counter::ClientPings, 1);
+                turn.metrics.add(Counter::ClientPings, 1);
                 // Under backpressure a ping may go unanswered, as RFC 6455 (5.5.3) allows: later ones stand for it.
-                if hub.control_pending_bytes(key) <= context.session.control_bytes_max / 2 {
-                    hub.control(key, |_, out| encode_frame(Opcode::Pong, payload, out));
+                if turn.hub.control_pending_bytes(turn.key) <= turn.context.session.control_bytes_max / 2 {
+                    turn.hub.control(turn.key, |_, out| encode_frame(Opcode::Pong, payload, out));
                 }
                 return Next::Continue;
             }
             Message::Pong(_) => return Next::Continue,
-            Message::Close(_) => return close(hub, key, CloseCode::Normal),
+            Message::Close(_) => return close(turn.hub, turn.key, CloseCode::Normal),
         };
-        let retry_after = self.take_request(context, now);
+        let retry_after = self.take_request(turn.context, turn.now);
         let request = command::parse(encoding, bytes);
         if retry_after.is_some() {
-            metrics.add(Counter::CommandErrorRate, 1);
+            turn.metrics.add(Counter::CommandErrorRate, 1);
             // It was read all the same: the answer names the request, so that the client knows which to repeat.
             let id = match &request {
                 Ok(request) => request.id.as_ref(),
                 Err(error) => error.id.as_ref(),
             };
             let limited = ErrorMessage { id, retry_after, ..ErrorMessage::new(ErrorCode::TooManyRequests) };
-            return answered(send_error(hub, key, &limited), hub, key);
+            return answered(send_error(turn.hub, turn.key, &limited), turn.hub, turn.key);
         }
         let sent = match request {
             Err(CommandError { code, id, detail }) => {
-                metrics.add(Counter::CommandErrorSyntax, 1);
+                turn.metrics.add(Counter::CommandErrorSyntax, 1);
                 let id = id.as_ref();
-                send_error(hub, key, &ErrorMessage { id, detail: Some(detail), ..ErrorMessage::new(code) })
+                send_error(turn.hub, turn.key, &ErrorMessage { id, detail: Some(detail), ..ErrorMessage::new(code) })
             }
             Ok(Request { id, action: Action::Auth(_) }) => {
-                metrics.add(Counter::CommandErrorState, 1);
+                turn.metrics.add(Counter::CommandErrorState, 1);
                 let id = id.as_ref();
-                send_error(hub, key, &ErrorMessage { id, ..ErrorMessage::new(ErrorCode::AlreadyAuthenticated) })
+                send_error(
+                    turn.hub,
+                    turn.key,
+                    &ErrorMessage { id, ..ErrorMessage::new(ErrorCode::AlreadyAuthenticated) },
+                )
             }
             Ok(Request { id, action: Action::Subscribe(subscription) }) => {
-                metrics.add(Counter::CommandsSubscribe, 1);
-                self.subscribe(&subscription, id.as_ref(), key, hub, context, metrics, now)
+                turn.metrics.add(Counter::CommandsSubscribe, 1);
+                self.subscribe(&subscription, id.as_ref(), turn)
             }
             Ok(Request { id, action: Action::Unsubscribe(subscription) }) => {
-                metrics.add(Counter::CommandsUnsubscribe, 1);
-                self.unsubscribe(&subscription, id.as_ref(), key, hub, context, metrics, now)
+                turn.metrics.add(Counter::CommandsUnsubscribe, 1);
+                self.unsubscribe(&subscription, id.as_ref(), turn)
             }
         };
-        answered(sent, hub, key)
+        answered(sent, turn.hub, turn.key)
     }
 
     /// The session's own deadline: its token has run out.
@@ -200,23 +197,13 @@ impl Session {
         None
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn subscribe(
-        &mut self,
-        request: &Subscription,
-        id: Option<&RequestId>,
-        key: SubscriberKey,
-        hub: &mut Hub,
-        context: &Context,
-        metrics: &ThreadMetrics,
-        now: Now,
-    ) -> bool {
-        let instruments = &context.instruments;
+    fn subscribe(&mut self, request: &Subscription, id: Option<&RequestId>, turn: &mut Turn<'_>) -> bool {
+        let instruments = &turn.context.instruments;
         let mut refused: Vec<Refused<'_>> = Vec::new();
         let mut unchanged = SymbolLists::default();
         let mut granted: Vec<(Grant, &str)> = Vec::new();
         let interval_ms = request.max_rate.map_or(0, |rate| (1_000.0 / rate).ceil() as u32);
-        let mut channels = hub.subscription_count(key);
+        let mut channels = turn.hub.subscription_count(turn.key);
         for item in &request.items {
             let selector = match item.symbol.as_str() {
                 "*" => Some(Selector::All),
@@ -231,7 +218,7 @@ impl Session {
                 Selector::One(_) => Some(AssetClass::of(&item.symbol)),
             };
             let channel = Channel { kind: item.channel, selector };
-            let grant = match decide(&self.principal, channel, asset, now.wall_s()) {
+            let grant = match decide(&self.principal, channel, asset, turn.now.wall_s()) {
                 Ok(grant) => grant,
                 Err(denial) => {
                     let code = ErrorCode::from_code(denial.code()).unwrap_or(ErrorCode::InsufficientSubscription);
@@ -239,56 +226,46 @@ impl Session {
                     continue;
                 }
             };
-            if channels >= self.principal.limits().channels as usize && !hub.is_subscribed(key, channel) {
+            if channels >= self.principal.limits().channels as usize && !turn.hub.is_subscribed(turn.key, channel) {
                 let detail = format!("at most {} channels", self.principal.limits().channels);
                 refuse(&mut refused, ErrorCode::SymbolLimitExceeded, item.channel.name(), &item.symbol, Some(detail));
                 continue;
             }
             let options = SubscribeOptions { since: None, interval_ms };
-            match hub.subscribe(key, grant, options, now.mono_ms) {
+            match turn.hub.subscribe(turn.key, grant, options, turn.now.mono_ms) {
                 Subscribed::New => channels += 1,
                 Subscribed::Unchanged | Subscribed::Ahead { .. } => unchanged.push(item.channel, &item.symbol),
             }
             granted.push((grant, &item.symbol));
         }
-        self.send_refusals(&refused, request, id, key, hub, metrics);
-        let sent = self.acknowledge(id, unchanged, key, hub, context);
+        self.send_refusals(&refused, request, id, turn);
+        let sent = self.acknowledge(id, unchanged, turn);
         if let Some(since) = &request.since {
-            resume(since, &granted, id, key, hub, context, now);
+            resume(since, &granted, id, turn);
         }
         if !self.subscribed && channels > 0 {
             self.subscribed = true;
-            context.client_subscribed();
+            turn.context.client_subscribed();
         }
         sent
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn unsubscribe(
-        &mut self,
-        request: &Subscription,
-        id: Option<&RequestId>,
-        key: SubscriberKey,
-        hub: &mut Hub,
-        context: &Context,
-        metrics: &ThreadMetrics,
-        now: Now,
-    ) -> bool {
+    fn unsubscribe(&mut self, request: &Subscription, id: Option<&RequestId>, turn: &mut Turn<'_>) -> bool {
         let mut refused = Vec::new();
         for item in &request.items {
             let selector = match item.symbol.as_str() {
                 "*" => Some(Selector::All),
-                symbol => context.instruments.find(symbol).map(Selector::One),
+                symbol => turn.context.instruments.find(symbol).map(Selector::One),
             };
             match selector {
                 Some(selector) => {
-                    hub.unsubscribe(key, item.channel, selector, now.mono_ms);
+                    turn.hub.unsubscribe(turn.key, item.channel, selector, turn.now.mono_ms);
                 }
                 None => refuse(&mut refused, ErrorCode::UnknownSymbol, item.channel.name(), &item.symbol, None),
             }
         }
-        self.send_refusals(&refused, request, id, key, hub, metrics);
-        self.acknowledge(id, SymbolLists::default(), key, hub, context)
+        self.send_refusals(&refused, request, id, turn);
+        self.acknowledge(id, SymbolLists::default(), turn)
     }
 
     fn send_refusals(
@@ -296,14 +273,16 @@ impl Session {
         refused: &[Refused<'_>],
         request: &Subscription,
         id: Option<&RequestId>,
-        key: SubscriberKey,
-        hub: &mut Hub,
-        metrics: &ThreadMetrics,
+        turn: &mut Turn<'_>,
     ) {
         for channel in &request.unknown_channels {
-            metrics.add(Counter::CommandErrorUnknown, 1);
+            turn.metrics.add(Counter::CommandErrorUnknown, 1);
             let channel = Some(channel.as_str());
-            send_error(hub, key, &ErrorMessage { id, channel, ..ErrorMessage::new(ErrorCode::UnknownChannel) });
+            send_error(
+                turn.hub,
+                turn.key,
+                &ErrorMessage { id, channel, ..ErrorMessage::new(ErrorCode::UnknownChannel) },
+            );
         }
         for Refused { code, channel, symbols, detail } in refused {
             let counter = match code {
@@ -311,26 +290,20 @@ impl Session {
                 ErrorCode::SymbolLimitExceeded => Counter::CommandErrorLimit,
                 _ => Counter::CommandErrorDenied,
             };
-            metrics.add(counter, symbols.len() as u64);
+            turn.metrics.add(counter, symbols.len() as u64);
             let (channel, detail) = (Some(*channel), detail.as_deref());
-            send_error(hub, key, &ErrorMessage { id, channel, symbols, detail, ..ErrorMessage::new(*code) });
+            send_error(turn.hub, turn.key, &ErrorMessage { id, channel, symbols, detail, ..ErrorMessage::new(*code) });
         }
     }
 
     /// Sends the whole set of subscriptions as it is now.
-    fn acknowledge(
-        &self,
-        id: Option<&RequestId>,
-        unchanged: SymbolLists<'_>,
-        key: SubscriberKey,
-        hub: &mut Hub,
-        context: &Context,
-    ) -> bool {
-        let mut all: Vec<(ChannelKind, &str)> = hub
-            .subscriptions(key)
+    fn acknowledge(&self, id: Option<&RequestId>, unchanged: SymbolLists<'_>, turn: &mut Turn<'_>) -> bool {
+        let mut all: Vec<(ChannelKind, &str)> = turn
+            .hub
+            .subscriptions(turn.key)
             .map(|(kind, selector)| match selector {
                 Selector::All => (kind, "*"),
-                Selector::One(instrument) => (kind, context.instruments.symbol(instrument)),
+                Selector::One(instrument) => (kind, turn.context.instruments.symbol(instrument)),
             })
             .collect();
         all.sort_unstable();
@@ -339,37 +312,29 @@ impl Session {
             channels.push(kind, symbol);
         }
         let delayed = self.principal.freshness() == Freshness::Delayed;
-        let delayed_ms = delayed.then_some(context.delay.as_millis() as u64);
-        let ack = SubscriptionAck { id, channels, epoch: context.epoch, delayed_ms, unchanged };
-        hub.control(key, |encoding, out| ServerMessage::Subscription(ack).encode(encoding, out))
+        let delayed_ms = delayed.then_some(turn.context.delay.as_millis() as u64);
+        let ack = SubscriptionAck { id, channels, epoch: turn.context.epoch, delayed_ms, unchanged };
+        turn.hub.control(turn.key, |encoding, out| ServerMessage::Subscription(ack).encode(encoding, out))
     }
 }
 
 /// Serves what a returning client has missed, or says that it cannot be known.
-fn resume(
-    since: &Since,
-    granted: &[(Grant, &str)],
-    id: Option<&RequestId>,
-    key: SubscriberKey,
-    hub: &mut Hub,
-    context: &Context,
-    now: Now,
-) {
+fn resume(since: &Since, granted: &[(Grant, &str)], id: Option<&RequestId>, turn: &mut Turn<'_>) {
     for (kind, symbol, seq) in &since.positions {
-        let Some(instrument) = context.instruments.find(symbol) else { continue };
+        let Some(instrument) = turn.context.instruments.find(symbol) else { continue };
         let Some(grant) = grant_for(granted, *kind, symbol) else { continue };
-        if since.epoch != context.epoch {
+        if since.epoch != turn.context.epoch {
             let gap = Gap { channel: *kind, symbol, from: seq.saturating_add(1), to: None, reason: GapReason::Epoch };
-            hub.control(key, |encoding, out| ServerMessage::Gap(gap).encode(encoding, out));
+            turn.hub.control(turn.key, |encoding, out| ServerMessage::Gap(gap).encode(encoding, out));
             continue;
         }
-        if let Subscribed::Ahead { last } = resume_one(hub, key, grant, instrument, *seq, now) {
+        if let Subscribed::Ahead { last } = resume_one(turn, grant, instrument, *seq) {
             let detail = format!("the last number of this channel is {last}");
             let (channel, detail) = (Some(kind.name()), Some(detail.as_str()));
             let symbols = &[symbol.as_str()];
             send_error(
-                hub,
-                key,
+                turn.hub,
+                turn.key,
                 &ErrorMessage { id, channel, symbols, detail, ..ErrorMessage::new(ErrorCode::InvalidSince) },
             );
         }
@@ -381,18 +346,11 @@ fn grant_for(granted: &[(Grant, &str)], kind: ChannelKind, symbol: &str) -> Opti
     of(symbol).or_else(|| of("*")).map(|(grant, _)| *grant)
 }
 
-fn resume_one(
-    hub: &mut Hub,
-    key: SubscriberKey,
-    grant: Grant,
-    instrument: InstrumentId,
-    seq: u64,
-    now: Now,
-) -> Subscribed {
+fn resume_one(turn: &mut Turn<'_>, grant: Grant, instrument: InstrumentId, seq: u64) -> Subscribed {
     match grant.channel().selector {
-        Selector::All => hub.resume_within_all(key, grant, instrument, seq),
+        Selector::All => turn.hub.resume_within_all(turn.key, grant, instrument, seq),
         Selector::One(_) => {
-            hub.subscribe(key, grant, SubscribeOptions { since: Some(seq), interval_ms: 0 }, now.mono_ms)
+            turn.hub.subscribe(turn.key, grant, SubscribeOptions { since: Some(seq), interval_ms: 0 }, turn.now.mono_ms)
         }
     }
 }

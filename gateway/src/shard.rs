@@ -25,7 +25,7 @@ use protocol::{CloseCode, ErrorCode, ServerMessage};
 use crate::context::{Context, Now, wall_ns};
 use crate::epoll_set::EpollSet;
 use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
-use crate::session::{Next, Session, close};
+use crate::session::{Next, Session, Turn, close};
 use crate::sign_in::SignedIn;
 use crate::transport::listener::{self, Arrivals};
 
@@ -392,7 +392,7 @@ impl Shard {
                 let Some(connection) = connections.get_mut(key.slot as usize).and_then(Option::as_mut) else { return };
                 let session = &mut connection.session;
                 let had_subscribed = session.has_subscribed();
-                let next = session.receive(&mut scratch[..taken], key, hub, context, metrics, now);
+                let next = session.receive(&mut scratch[..taken], &mut Turn { key, hub, context, metrics, now });
                 if !had_subscribed {
                     announce_faults(session, key, hub, &context.venues, feeds);
                 }
@@ -456,7 +456,7 @@ impl Shard {
             connection.session.handle_timer(key, hub, now);
             for message in &early {
                 if next == Next::Continue {
-                    next = connection.session.handle(message.message(), key, hub, context, metrics, now);
+                    next = connection.session.handle(message.message(), &mut Turn { key, hub, context, metrics, now });
                 }
             }
             announce_faults(&connection.session, key, hub, &context.venues, feeds);
