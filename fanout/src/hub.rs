@@ -25,6 +25,7 @@ mod sequenced;
 mod subscriptions;
 mod timers;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use protocol::{ChannelId, ChannelKind, Class, Encoding, Freshness, InstrumentTable};
@@ -90,6 +91,9 @@ struct ChannelState {
     seq: u64,
     /// Last number that the retained log has dropped. Sequenced channels only.
     evicted: u64,
+    /// Numbers and log positions of the retained messages, both rising: where a client resumes. 16 bytes for each
+    /// message of the log. Sequenced channels only.
+    retained: VecDeque<(u64, u64)>,
     listeners: Vec<Listener>,
     /// Listeners by encoding. Conflated channels only.
     demand: [u32; Encoding::COUNT],

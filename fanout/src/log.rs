@@ -8,8 +8,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use protocol::ChannelId;
-
 use crate::Segment;
 
 /// A segment as one shard sees it, with the running number of its first message within its class.
@@ -94,33 +92,13 @@ impl Log {
         let index = self.segments.partition_point(|s| s.end() <= position);
         self.segments.range(index..)
     }
-
-    /// Position of the oldest retained message of `channel` that is newer than `since`; `None` where there is
-    /// none. Walks back from the newest message, since who comes back was mostly here a moment ago.
-    pub(crate) fn position_after(&self, channel: ChannelId, since: u64) -> Option<u64> {
-        let mut found = None;
-        for numbered in self.segments.iter().rev() {
-            for (index, publication) in numbered.segment.publications().iter().enumerate().rev() {
-                if publication.channel == channel {
-                    if publication.seq <= since {
-                        return found;
-                    }
-                    found = Some(numbered.first + index as u64);
-                    if publication.seq == since + 1 {
-                        return found;
-                    }
-                }
-            }
-        }
-        found
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::SegmentBuilder;
-    use protocol::{Class, Encoding};
+    use protocol::{ChannelId, Class, Encoding};
 
     fn segment(publications: &[(u32, u64)]) -> Arc<Segment> {
         let mut builder = SegmentBuilder::new(Class::Sequenced);
@@ -137,11 +115,6 @@ mod tests {
         log.push(segment(&[(2, 2)]));
         log.push(segment(&[(1, 3), (1, 4)]));
         assert_eq!(log.next(), 6);
-        assert_eq!(log.position_after(ChannelId(1), 0), Some(0));
-        assert_eq!(log.position_after(ChannelId(1), 1), Some(2));
-        assert_eq!(log.position_after(ChannelId(1), 4), None);
-        assert_eq!(log.position_after(ChannelId(2), 1), Some(3));
-        assert_eq!(log.position_after(ChannelId(3), 0), None);
         let firsts = |log: &Log, position| log.from(position).map(|s| s.first).collect::<Vec<_>>();
         assert_eq!(firsts(&log, 2), [0, 3, 4]);
         assert_eq!(firsts(&log, 3), [3, 4]);
@@ -150,6 +123,5 @@ mod tests {
         assert_eq!(log.evict().unwrap().first, 3);
         assert!(log.evict().is_none(), "the newest segment stays");
         assert_eq!(firsts(&log, 0), [4]);
-        assert_eq!(log.position_after(ChannelId(1), 1), Some(4));
     }
 }

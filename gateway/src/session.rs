@@ -4,6 +4,7 @@
 //! What a session keeps while its client is silent is in this struct, and nothing else: the frame reader
 //! allocates only while a message is partly received.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -320,9 +321,12 @@ impl Session {
 
 /// Serves what a returning client has missed, or says that it cannot be known.
 fn resume(since: &Since, granted: &[(Grant, &str)], id: Option<&RequestId>, turn: &mut Turn<'_>) {
+    let granted: HashMap<(ChannelKind, &str), Grant> =
+        granted.iter().map(|(grant, symbol)| ((grant.channel().kind, *symbol), *grant)).collect();
     for (kind, symbol, seq) in &since.positions {
         let Some(instrument) = turn.context.instruments.find(symbol) else { continue };
-        let Some(grant) = grant_for(granted, *kind, symbol) else { continue };
+        let grant = granted.get(&(*kind, symbol.as_str())).or_else(|| granted.get(&(*kind, "*")));
+        let Some(grant) = grant.copied() else { continue };
         if since.epoch != turn.context.epoch {
             let gap = Gap { channel: *kind, symbol, from: seq.saturating_add(1), to: None, reason: GapReason::Epoch };
             turn.hub.control(turn.key, |encoding, out| ServerMessage::Gap(gap).encode(encoding, out));
@@ -339,11 +343,6 @@ fn resume(since: &Since, granted: &[(Grant, &str)], id: Option<&RequestId>, turn
             );
         }
     }
-}
-
-fn grant_for(granted: &[(Grant, &str)], kind: ChannelKind, symbol: &str) -> Option<Grant> {
-    let of = |wanted: &str| granted.iter().find(|(grant, s)| grant.channel().kind == kind && *s == wanted);
-    of(symbol).or_else(|| of("*")).map(|(grant, _)| *grant)
 }
 
 fn resume_one(turn: &mut Turn<'_>, grant: Grant, instrument: InstrumentId, seq: u64) -> Subscribed {

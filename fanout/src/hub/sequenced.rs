@@ -15,7 +15,7 @@ use protocol::message::{Gap, GapReason, ServerMessage};
 use protocol::{ChannelId, Class, Encoding, InstrumentId, InstrumentTable};
 
 use super::flush::Cursor;
-use super::{ChannelState, Hub, SlowConsumer, Subscribed, SubscriberKey};
+use super::{Hub, SlowConsumer, Subscribed, SubscriberKey};
 use crate::subscriber::{Subscriber, insert_sorted};
 use crate::{Publication, Segment};
 
@@ -29,6 +29,7 @@ impl Hub {
             // The first number that this shard sees is 1, unless the delay line dropped what came before.
             let hole = (publication.seq != expected).then_some(expected);
             state.seq = publication.seq;
+            state.retained.push_back((publication.seq, numbered.first + index as u64));
             if let Some(from) = hole {
                 self.log.push_hole(numbered.first + index as u64, from);
                 self.announce_hole(channel, from, publication.seq - 1);
@@ -79,7 +80,9 @@ impl Hub {
     fn evict(&mut self) {
         while let Some(evicted) = self.log.evict() {
             for publication in evicted.segment.publications() {
-                self.channels[publication.channel.index()].evicted = publication.seq;
+                let state = &mut self.channels[publication.channel.index()];
+                state.evicted = publication.seq;
+                state.retained.pop_front();
             }
             let Hub { held: slots, subscribers, overrun, config, log, .. } = self;
             slots.retain(|slot| {
@@ -138,12 +141,14 @@ impl Hub {
 
     /// Sends the client back to `since` in one channel; the others go on from where they are.
     pub(super) fn resume(&mut self, slot: u32, channel: ChannelId, since: u64) {
-        let ChannelState { seq: last, evicted, .. } = *self.channel(channel);
+        let evicted = self.channel(channel).evicted;
         if since < evicted {
             self.send_gap(slot, channel, since + 1, evicted);
         }
         let since = since.max(evicted);
-        let position = if since < last { self.log.position_after(channel, since) } else { None };
+        let retained = &self.channel(channel).retained;
+        let newer = retained.partition_point(|(seq, _)| *seq <= since);
+        let position = retained.get(newer).map(|(_, position)| *position);
         self.take_back(slot, &Cursor::default());
         if let Some(held) = &mut self.subscribers[slot as usize].held {
             if let Some(position) = position.filter(|position| *position < held.position) {
