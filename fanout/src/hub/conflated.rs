@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use protocol::{ChannelId, Encoding};
 
+use super::flush::open_outbox;
 use super::{Hub, SubscriberKey};
 use crate::Segment;
 use crate::log::Numbered;
@@ -84,13 +85,7 @@ impl Hub {
                     counters.conflated += 1;
                     continue;
                 }
-                if !subscriber.dirty {
-                    subscriber.dirty = true;
-                    dirty.push(listener.slot);
-                    if subscriber.outbox.capacity() == 0 {
-                        subscriber.outbox = pool.pop().unwrap_or_else(|| Vec::with_capacity(1));
-                    }
-                }
+                open_outbox(subscriber, listener.slot, dirty, pool);
                 subscriber.push_run(&numbered, ranges[e].start, ranges[e].end);
             }
         }

@@ -194,6 +194,18 @@ impl Parcel {
     }
 }
 
+/// Has a client flushed at the end of this turn, with an outbox that was used before if there is one.
+pub(super) fn open_outbox(subscriber: &mut Subscriber, slot: u32, dirty: &mut Vec<u32>, pool: &mut Vec<Vec<Parcel>>) {
+    if subscriber.dirty {
+        return;
+    }
+    subscriber.dirty = true;
+    dirty.push(slot);
+    if subscriber.outbox.capacity() == 0 {
+        subscriber.outbox = pool.pop().unwrap_or_else(|| Vec::with_capacity(1));
+    }
+}
+
 /// Keeps an emptied outbox for use again, if it has a buffer and not a large one.
 pub(super) fn recycle(pool: &mut Vec<Vec<Parcel>>, outbox: Vec<Parcel>) {
     if (1..=OUTBOX_KEPT).contains(&outbox.capacity()) {

@@ -14,7 +14,7 @@ use entitlements::Grant;
 use protocol::message::{Gap, GapReason, ServerMessage};
 use protocol::{ChannelId, Class, Encoding, InstrumentId, InstrumentTable};
 
-use super::flush::Cursor;
+use super::flush::{Cursor, open_outbox};
 use super::{Hub, SlowConsumer, Subscribed, SubscriberKey};
 use crate::subscriber::{Subscriber, insert_sorted};
 use crate::{Publication, Segment};
@@ -42,13 +42,7 @@ impl Hub {
                 if subscriber.held.is_some() {
                     continue;
                 }
-                if !subscriber.dirty {
-                    subscriber.dirty = true;
-                    dirty.push(listener.slot);
-                    if subscriber.outbox.capacity() == 0 {
-                        subscriber.outbox = pool.pop().unwrap_or_else(|| Vec::with_capacity(1));
-                    }
-                }
+                open_outbox(subscriber, listener.slot, dirty, pool);
                 let range = &ranges[subscriber.encoding as usize];
                 subscriber.push_run(&numbered, range.start, range.end);
             }
