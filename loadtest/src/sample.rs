@@ -1,0 +1,118 @@
+//! What one worker saw in one interval: the only thing that workers say to the coordinator about the load. Adding
+//! samples gives the run; nothing else is kept of a message once it is checked.
+//!
+//! Crosses a process boundary as one line of JSON, histograms in HdrHistogram's V2 form.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::timings::Timings;
+
+/// One interval of one worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sample {
+    /// Which worker, from 0.
+    pub worker: u32,
+    /// Index of the phase that the interval belongs to; an interval never spans two.
+    pub phase: u32,
+    /// End of the interval, Unix ns of the worker's clock.
+    pub at_ns: i64,
+    /// Length of the interval, ns.
+    pub span_ns: u64,
+    /// What happened in it.
+    pub counts: Counts,
+    /// How things stand at its end.
+    pub gauges: Gauges,
+    /// Messages: from the intended send time (the venue's time or the gateway's, as the scenario says) to when they were taken from the socket, ns.
+    pub latency: Timings,
+    /// Clients: from the intended start of the connection to the finished upgrade, ns.
+    pub handshake: Timings,
+    /// Clients: from the intended start of the connection to the answer to the first subscribe, ns.
+    pub ready: Timings,
+    /// Clients: from the intended start of the connection to the first data message, ns.
+    pub first_message: Timings,
+    /// Commands: from the intended send time of a subscribe or unsubscribe to its acknowledgement, ns.
+    pub command: Timings,
+    /// The harness itself: by how much its own sends and connects were later than intended, ns.
+    pub schedule_lag: Timings,
+    /// The harness itself: how long received bytes lay in the kernel before they were read, ns (sampled).
+    pub read_lag: Timings,
+    /// Processor time that the worker's threads took in the interval, ns.
+    pub cpu_ns: u64,
+    /// The first few faults of each kind, in words.
+    pub faults: Vec<Fault>,
+}
+
+/// Totals of an interval.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Data messages (trades, quotes, bars).
+    pub messages: u64,
+    /// Of `messages`, those of sequenced channels.
+    pub sequenced: u64,
+    /// All bytes read from sockets.
+    pub bytes: u64,
+    /// Messages of sequenced channels that never came and were not announced either.
+    pub missing: u64,
+    /// Messages that the server announced as not to be had (gap messages).
+    pub announced: u64,
+    /// Messages whose number the client had already.
+    pub duplicates: u64,
+    /// Messages that came behind a later one of their channel.
+    pub reordered: u64,
+    /// Numbers left out in conflated channels, where that is allowed.
+    pub conflated: u64,
+    /// Messages that are no messages of the protocol.
+    pub malformed: u64,
+    /// Messages whose every field was checked.
+    pub schema_checked: u64,
+    /// Messages stamped later than they arrived: the two clocks differ.
+    pub from_the_future: u64,
+    pub heartbeats: u64,
+    /// Connections begun, upgraded, refused by an answer, lost unasked.
+    pub connects: u64,
+    pub upgrades: u64,
+    pub refused: u64,
+    pub lost: u64,
+    /// Returns with `since` that went on without a missing or repeated message.
+    pub resumed: u64,
+    /// Error messages from the server, by their code.
+    pub errors: BTreeMap<u16, u64>,
+    /// Close codes from the server.
+    pub closes: BTreeMap<u16, u64>,
+}
+
+/// How the worker's clients stand.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Gauges {
+    /// Under way to a session.
+    pub connecting: u64,
+    /// Signed in, and the first subscribe answered.
+    pub ready: u64,
+    /// Not reading, on purpose.
+    pub stalled: u64,
+}
+
+/// Something that should not have happened, in words that name client, channel and numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Fault {
+    pub kind: FaultKind,
+    /// Unix ns.
+    pub at_ns: i64,
+    pub client: u64,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    Missing,
+    Duplicate,
+    Reordered,
+    Malformed,
+    FromTheFuture,
+    Refused,
+    Lost,
+    Error,
+}
