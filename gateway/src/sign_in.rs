@@ -1,4 +1,4 @@
-//! Signing in over the WebSocket: from the finished upgrade to "authenticated". Ordinary async code, one task
+//! Signing in over the WebSocket: from the accepted connection to "authenticated". Ordinary async code, one task
 //! for each connection, bounded in number and time by the listener; the session that comes of it is no task.
 
 use std::io;
@@ -6,31 +6,17 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use entitlements::{AddressPermit, ConnectionPermit, Credentials, Principal};
 use protocol::command::{self, Action, AuthFields, CommandError};
 use protocol::frame::{Message, MessageReader, Opcode, encode_close, encode_frame};
 use protocol::message::{ErrorMessage, Session as SessionFacts};
 use protocol::{CloseCode, Encoding, ErrorCode, Freshness, ServerMessage};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use crate::context::Context;
 use crate::metrics::{Counter, ThreadMetrics};
 use crate::session::{WRONG_KIND, frame_error_code};
-
-/// A connection whose upgrade is done.
-#[derive(Debug)]
-pub(crate) struct Upgraded {
-    pub(crate) stream: TcpStream,
-    /// What the client sent behind its HTTP request.
-    pub(crate) received: Bytes,
-    pub(crate) encoding: Encoding,
-    /// Signed in by the HTTP request already.
-    pub(crate) principal: Option<Arc<Principal>>,
-    pub(crate) address: AddressPermit,
-    pub(crate) peer: SocketAddr,
-}
+use crate::transport::http::{self, Accepted};
+use crate::transport::opening::Opening;
 
 /// A connection that has signed in, ready to become a session in its shard.
 #[derive(Debug)]
@@ -93,25 +79,36 @@ struct SignIn<'a> {
     state: State,
 }
 
-/// Carries a connection through its sign-in. `None` where it came to nothing; the client has been told why.
-pub(crate) async fn sign_in(upgraded: Upgraded, context: &Context, metrics: &ThreadMetrics) -> Option<SignedIn> {
-    let Upgraded { mut stream, received, encoding, principal, address, peer } = upgraded;
+/// Carries a connection through its request and its sign-in. `None` where it came to nothing; the client has been
+/// told why.
+pub(crate) async fn sign_in(
+    mut opening: Opening,
+    peer: SocketAddr,
+    address: AddressPermit,
+    context: &Context,
+    metrics: &ThreadMetrics,
+) -> Option<SignedIn> {
+    let Some(accepted) = http::serve(&mut opening, context, metrics).await else {
+        opening.linger().await;
+        return None;
+    };
+    let Accepted { response, mut received, encoding, principal } = accepted;
+    // The answer to the request goes out with what follows it.
     let mut sign_in =
-        SignIn { context, metrics, encoding, replies: Vec::new(), early: Vec::new(), state: State::Waiting };
+        SignIn { context, metrics, encoding, replies: response, early: Vec::new(), state: State::Waiting };
     let mut reader = MessageReader::new();
     sign_in.send(&ServerMessage::connected());
     if let Some(principal) = principal {
         sign_in.admit(principal);
     }
     let conversation = async {
-        sign_in.feed(&mut reader, &mut received.to_vec());
+        sign_in.feed(&mut reader, &mut received);
         loop {
-            stream.write_all(&std::mem::take(&mut sign_in.replies)).await?;
+            opening.write(&std::mem::take(&mut sign_in.replies)).await?;
             if !matches!(sign_in.state, State::Waiting) {
                 return io::Result::Ok(());
             }
-            stream.readable().await?;
-            sign_in.receive(&stream, &mut reader)?;
+            opening.read(|input| sign_in.feed(&mut reader, input)).await?;
         }
     };
     match tokio::time::timeout(context.server.auth_timeout, conversation).await {
@@ -126,55 +123,24 @@ pub(crate) async fn sign_in(upgraded: Upgraded, context: &Context, metrics: &Thr
             sign_in.replies.clear();
             sign_in.send(&ServerMessage::Error(ErrorMessage::new(ErrorCode::AuthTimeout)));
             sign_in.close(CloseCode::AuthTimeout);
-            // The bytes fit an empty socket buffer; a client that does not take them gets none.
-            let _ = stream.try_write(&sign_in.replies);
+            opening.write_now(&sign_in.replies);
         }
     }
     let SignIn { state, early, .. } = sign_in;
     match state {
         State::Admitted(principal, permit) => {
             metrics.add(Counter::SignIns, 1);
-            let stream = stream.into_std().ok()?;
+            let stream = opening.into_stream().ok()?;
             Some(SignedIn { stream, encoding, principal, permit, address, reader, early })
         }
         State::Waiting | State::Closing => {
-            linger(stream).await;
+            opening.linger().await;
             None
         }
     }
 }
 
-/// Lets the client read the reason before the connection goes: closes our side, and waits for the client's,
-/// for a second at most. Without it, unread input would make the kernel throw our last bytes away.
-async fn linger(mut stream: TcpStream) {
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), async {
-        let _ = stream.shutdown().await;
-        while stream.readable().await.is_ok() && read_some(&stream, |_| ()).is_ok() {}
-    })
-    .await;
-}
-
-/// Reads once from a socket that is readable, for all that it may have nothing after all. The buffer is on the
-/// stack and no part of the task, since thousands of clients may be signing in at a time.
-fn read_some(stream: &TcpStream, take: impl FnOnce(&mut [u8])) -> io::Result<()> {
-    // As large as a sign-in with a long token; a longer message takes several reads.
-    let mut buffer = [0u8; 4096];
-    match stream.try_read(&mut buffer) {
-        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(read) => {
-            take(&mut buffer[..read]);
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
 impl SignIn<'_> {
-    fn receive(&mut self, stream: &TcpStream, reader: &mut MessageReader) -> io::Result<()> {
-        read_some(stream, |input| self.feed(reader, input))
-    }
-
     fn send(&mut self, message: &ServerMessage<'_>) {
         message.encode(self.encoding, &mut self.replies);
     }

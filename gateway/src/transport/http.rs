@@ -1,80 +1,65 @@
 //! The HTTP door of the WebSocket transport: one request, which becomes a WebSocket or is refused with a
-//! status and `{"error", "message"}`. hyper reads the request, within its bounds; tungstenite checks the
-//! handshake and computes the answer to its key.
+//! status and `{"error", "message"}`. httparse reads the head; tungstenite checks the handshake and computes the
+//! answer to its key.
+//!
+//! No hyper here: its buffers, a dozen KiB for each connection, would make the memory of a rush of sign-ins many times
+//! that of the sessions which come of it.
 
-use std::cell::RefCell;
-use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::rc::Rc;
+use std::io;
 use std::sync::Arc;
 
-use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use entitlements::{AddressPermit, Credentials, Principal};
+use entitlements::{Credentials, Principal};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{Method, Request, Response, StatusCode, Version};
 use protocol::Encoding;
-use tokio::net::TcpStream;
 
 use crate::context::Context;
 use crate::metrics::{Counter, ThreadMetrics};
-use crate::sign_in::Upgraded;
+use crate::transport::opening::Opening;
 
-/// Largest head of a request, bytes. hyper's own least is 8 KiB.
+/// Largest head of a request, bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most header lines in it.
+const HEADERS_MAX: usize = 64;
 
 const STREAM_PATHS: &str = "/stream, /v2/{feed}, /v1beta3/crypto/{loc}, /v1beta1/news";
 
 /// What an accepted request has settled.
 #[derive(Debug)]
-struct Accepted {
-    upgrade: hyper::upgrade::OnUpgrade,
-    encoding: Encoding,
-    principal: Option<Arc<Principal>>,
+pub(crate) struct Accepted {
+    /// The answer to the request, yet to be written.
+    pub(crate) response: Vec<u8>,
+    /// What the client sent behind its request.
+    pub(crate) received: Vec<u8>,
+    pub(crate) encoding: Encoding,
+    /// Signed in by the request already.
+    pub(crate) principal: Option<Arc<Principal>>,
 }
 
-/// Serves the connection's request. `None` where no WebSocket came of it.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    address: AddressPermit,
-    context: &Arc<Context>,
-    metrics: &Arc<ThreadMetrics>,
-) -> Option<Upgraded> {
-    let accepted: Rc<RefCell<Option<Accepted>>> = Rc::default();
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(request, context, metrics);
-        let accepted = accepted.clone();
-        async move {
-            Ok::<_, Infallible>(match answer {
-                Ok((response, opened)) => {
-                    accepted.replace(Some(opened));
-                    response
-                }
-                Err(refusal) => refusal.into_response(),
-            })
+/// How far a request has come.
+enum Head {
+    Partial,
+    /// With the number of its bytes.
+    Complete(Request<()>, usize),
+    Refused(HttpRefusal),
+}
+
+/// Reads the connection's request. `None` where no WebSocket comes of it; the client has been told why.
+pub(crate) async fn serve(opening: &mut Opening, context: &Context, metrics: &ThreadMetrics) -> Option<Accepted> {
+    let answered = tokio::time::timeout(context.server.handshake_timeout, request(opening)).await;
+    let answer = match answered {
+        Ok(Ok((Head::Complete(request, _), received))) => {
+            answer(&request, context, metrics).map(|accepted| Accepted { received, ..accepted })
         }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(context.server.handshake_timeout)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    // The whole exchange is bounded too: a client that does not take the answer is let go.
-    match tokio::time::timeout(context.server.handshake_timeout, serving).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) if error.is_timeout() => {
-            metrics.add(Counter::HandshakeTimeout, 1);
-            return None;
+        Ok(Ok((Head::Partial, _))) => return None,
+        Ok(Ok((Head::Refused(refusal), _))) => {
+            metrics.add(Counter::HandshakeMalformed, 1);
+            Err(refusal)
         }
         Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "no HTTP request");
+            tracing::debug!(%error, "no HTTP request");
             metrics.add(Counter::HandshakeMalformed, 1);
             return None;
         }
@@ -82,10 +67,74 @@ pub(crate) async fn serve(
             metrics.add(Counter::HandshakeTimeout, 1);
             return None;
         }
+    };
+    match answer {
+        Ok(accepted) => Some(accepted),
+        Err(refusal) => {
+            opening.write_now(&refusal.into_response());
+            None
+        }
     }
-    let Accepted { upgrade, encoding, principal } = accepted.take()?;
-    let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some(Upgraded { stream: parts.io.into_inner(), received: parts.read_buf, encoding, principal, address, peer })
+}
+
+/// Reads until the head of a request is complete, and with it what came behind.
+async fn request(opening: &mut Opening) -> io::Result<(Head, Vec<u8>)> {
+    // Nearly always the head comes in one read, and is never copied.
+    let mut kept: Vec<u8> = Vec::new();
+    let mut received: Vec<u8> = Vec::new();
+    loop {
+        let mut head = Head::Partial;
+        opening
+            .read(|input| {
+                let so_far: &[u8] = if kept.is_empty() {
+                    input
+                } else {
+                    kept.extend_from_slice(input);
+                    &kept
+                };
+                head = parse(so_far);
+                match head {
+                    Head::Complete(_, bytes) => received = so_far[bytes..].to_vec(),
+                    Head::Partial if kept.is_empty() => kept = input.to_vec(),
+                    Head::Partial | Head::Refused(_) => {}
+                }
+            })
+            .await?;
+        if !matches!(head, Head::Partial) {
+            return Ok((head, received));
+        }
+    }
+}
+
+/// Reads the head of a request from all that has come of it.
+fn parse(input: &[u8]) -> Head {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let malformed = |message: &str| Head::Refused(HttpRefusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message));
+    let too_large = |message: String| {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Head::Refused(HttpRefusal::new(status, "HEAD_TOO_LARGE", message))
+    };
+    let bytes = match parsed.parse(input) {
+        Ok(httparse::Status::Complete(bytes)) if bytes <= HEAD_BYTES_MAX => bytes,
+        Ok(httparse::Status::Partial) if input.len() < HEAD_BYTES_MAX => return Head::Partial,
+        Ok(_) => return too_large(format!("the head of a request has at most {HEAD_BYTES_MAX} bytes")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return too_large(format!("a request has at most {HEADERS_MAX} headers"));
+        }
+        Err(_) => return malformed("this is no HTTP request"),
+    };
+    let mut request = Request::builder()
+        .method(parsed.method.unwrap_or_default())
+        .uri(parsed.path.unwrap_or_default())
+        .version(if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 });
+    for header in parsed.headers.iter() {
+        request = request.header(header.name, header.value);
+    }
+    match request.body(()) {
+        Ok(request) => Head::Complete(request, bytes),
+        Err(_) => malformed("the request has a target or a header that is none"),
+    }
 }
 
 /// A refused request.
@@ -102,28 +151,35 @@ impl HttpRefusal {
         HttpRefusal { status, error, message: message.into(), headers: &[] }
     }
 
-    fn into_response(self) -> Response<Body> {
+    fn into_response(self) -> Vec<u8> {
         let body = serde_json::json!({ "error": self.error, "message": self.message }).to_string();
-        let mut response = Response::new(Body::from(body));
+        let mut response = Response::new(());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // One request for each connection. hyper's `keep_alive(false)` would also write it into the 101.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        // One request for each connection.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         for (name, value) in self.headers {
             headers.insert(name.clone(), HeaderValue::from_static(value));
         }
-        response
+        let mut bytes = written(&response);
+        bytes.extend_from_slice(body.as_bytes());
+        bytes
     }
 }
 
-fn answer(
-    mut request: Request<Incoming>,
-    context: &Context,
-    metrics: &ThreadMetrics,
-) -> Result<(Response<Body>, Accepted), HttpRefusal> {
+/// The head of a response as it goes out.
+fn written(response: &Response<()>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256);
+    tungstenite::handshake::server::write_response(&mut bytes, response)
+        .expect("Invariant: a response with valid headers can be written to memory");
+    bytes
+}
+
+fn answer(request: &Request<()>, context: &Context, metrics: &ThreadMetrics) -> Result<Accepted, HttpRefusal> {
     if !is_stream_path(request.uri().path()) {
         metrics.add(Counter::HandshakeUnknownPath, 1);
         let message = format!("streams are at {STREAM_PATHS}");
@@ -150,17 +206,16 @@ fn answer(
         ];
         return Err(HttpRefusal { headers, ..refusal });
     }
-    let response =
-        tungstenite::handshake::server::create_response_with_body(&request, Body::empty).map_err(|error| {
-            metrics.add(Counter::HandshakeMalformed, 1);
-            HttpRefusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", error.to_string())
-        })?;
-    let encoding = encoding(&request).map_err(|unknown| {
+    let response = tungstenite::handshake::server::create_response(request).map_err(|error| {
+        metrics.add(Counter::HandshakeMalformed, 1);
+        HttpRefusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", error.to_string())
+    })?;
+    let encoding = encoding(request).map_err(|unknown| {
         metrics.add(Counter::HandshakeMalformed, 1);
         let message = format!("unknown encoding {unknown:?}: json or msgpack");
         HttpRefusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
     })?;
-    let principal = match credentials(&request) {
+    let principal = match credentials(request) {
         None => None,
         Some(credentials) => {
             let signed_in = credentials.map_or(Err(None), |c| {
@@ -175,8 +230,7 @@ fn answer(
             })?)
         }
     };
-    let upgrade = hyper::upgrade::on(&mut request);
-    Ok((response, Accepted { upgrade, encoding, principal }))
+    Ok(Accepted { response: written(&response), received: Vec::new(), encoding, principal })
 }
 
 /// `/stream`, and where Alpaca's clients look.
@@ -187,7 +241,7 @@ fn is_stream_path(path: &str) -> bool {
 
 /// MessagePack where `Content-Type: application/msgpack` or `?encoding=msgpack` asks for it. The error is the
 /// name of an encoding that there is not.
-fn encoding(request: &Request<Incoming>) -> Result<Encoding, String> {
+fn encoding(request: &Request<()>) -> Result<Encoding, String> {
     if let Some(name) = query(request, "encoding") {
         return Encoding::from_name(&name).ok_or(name);
     }
@@ -196,14 +250,14 @@ fn encoding(request: &Request<Incoming>) -> Result<Encoding, String> {
     Ok(if msgpack { Encoding::MessagePack } else { Encoding::Json })
 }
 
-fn query(request: &Request<Incoming>, name: &str) -> Option<String> {
+fn query(request: &Request<()>, name: &str) -> Option<String> {
     let query = request.uri().query()?.as_bytes();
     form_urlencoded::parse(query).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 /// Credentials that came with the request: `None` where there are none, `Some(None)` where they cannot be
 /// understood.
-fn credentials(request: &Request<Incoming>) -> Option<Option<Credentials>> {
+fn credentials(request: &Request<()>) -> Option<Option<Credentials>> {
     let headers = request.headers();
     if let Some(authorization) = headers.get(header::AUTHORIZATION) {
         return Some(authorization.to_str().ok().and_then(from_authorization));

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::context::Context;
 use crate::metrics::{Counter, Gauge, ThreadMetrics};
 use crate::sign_in::{SignedIn, sign_in};
-use crate::transport::http;
+use crate::transport::opening::Opening;
 
 /// Connections that wait in the kernel for `accept`.
 const BACKLOG: i32 = 4096;
@@ -110,9 +110,7 @@ pub(crate) async fn accept(
         metrics.set(Gauge::Handshakes, arrivals.under_way.get() as u64);
         let (context, metrics, arrivals) = (context.clone(), metrics.clone(), arrivals.clone());
         tokio::task::spawn_local(async move {
-            if let Some(upgraded) = http::serve(stream, peer, address, &context, &metrics).await
-                && let Some(signed_in) = sign_in(upgraded, &context, &metrics).await
-            {
+            if let Some(signed_in) = sign_in(Opening::new(stream), peer, address, &context, &metrics).await {
                 arrivals.queue.borrow_mut().push_back(signed_in);
                 arrivals.came.notify_one();
             }
