@@ -1,9 +1,9 @@
 //! The hub of one shard: who listens to what, and what each client is to be sent next. Owned by the shard's
 //! thread; nothing in it is shared but the segments' bytes.
 //!
-//! The turn of a shard: [`Hub::publish`] each segment that has come, then [`Hub::flush`] every client that
-//! [`Hub::next_dirty`] names, into its socket, with one vectored write as a rule. Between turns a client that
-//! keeps up holds nothing (see `subscriber`).
+//! The turn of a shard: [`Hub::publish`] each segment that has come, then [`Hub::flush`] some of the clients that
+//! [`Hub::next_dirty`] names, into their sockets, with one vectored write as a rule. A client that keeps up holds
+//! nothing once it is flushed (see `subscriber`).
 //!
 //! - Sequenced messages go to a client in order, either straight from the turn or from the retained log.
 //!   What the log has lost by then is announced to the client, or it is disconnected: [`SlowConsumer`].
@@ -11,16 +11,18 @@
 //!   latest of each channel that moved meanwhile.
 //! - Control messages pass all data, except the rest of a frame that is already partly sent.
 //!
-//! Bounds: outbox, one turn of publications; control lane, `control_bytes_max`; held state, 40 bytes for each
+//! Bounds: outbox, what is published in one round and one rest; control lane, `control_bytes_max`; held state, 40 bytes for each
 //! channel that the client listens to; retained log, `retain_bytes`.
 //!
 //! Here are the hub's state, its clients' coming and going, and the control lane. What it does with them is
 //! one module for each noun: `subscriptions` and their lists of listeners; `conflated` and `sequenced`, the two
-//! classes of channel; `held`, the clients that are not served live; `flush`, the way into the socket; `timers`.
+//! classes of channel; `held`, the clients that are not served live; `rounds`, who is flushed when; `flush`, the way into
+//! the socket; `timers`.
 
 mod conflated;
 mod flush;
 mod held;
+mod rounds;
 mod sequenced;
 mod subscriptions;
 mod timers;
@@ -32,10 +34,11 @@ use protocol::{ChannelId, ChannelKind, Class, Encoding, Freshness, InstrumentTab
 
 use self::conflated::Latest;
 pub use self::flush::Flushed;
+use self::rounds::Rounds;
 pub use self::subscriptions::{SubscribeOptions, Subscribed};
 pub use self::timers::Timer;
 use crate::log::Log;
-use crate::subscriber::{Listener, Parcel, Subscriber};
+use crate::subscriber::{Listener, Parcel, Pending, Subscriber};
 use crate::wheel::Wheel;
 use crate::{Interest, Segment};
 
@@ -119,9 +122,7 @@ pub struct Hub {
     log: Log,
     /// Running number of the next conflated message, from 1.
     conflated_next: u64,
-    dirty: Vec<u32>,
-    /// Clients that had their share of this turn and have more coming.
-    later: Vec<u32>,
+    rounds: Rounds,
     /// Clients that are held, for the log's eviction to look at; those that no longer are leave it then.
     held: Vec<u32>,
     /// Clients that lost retained messages under [`SlowConsumer::Disconnect`].
@@ -146,8 +147,7 @@ impl Hub {
             subscribers: Vec::new(),
             vacant: Vec::new(),
             conflated_next: 1,
-            dirty: Vec::new(),
-            later: Vec::new(),
+            rounds: Rounds::default(),
             held: Vec::new(),
             overrun: Vec::new(),
             pool: Vec::new(),
@@ -178,7 +178,8 @@ impl Hub {
             self.subscribers.push(Subscriber {
                 generation: 0,
                 open: false,
-                dirty: false,
+                pending: Pending::Nothing,
+                resting: false,
                 encoding,
                 all: 0,
                 outbox: Vec::new(),
@@ -213,6 +214,7 @@ impl Hub {
         }
         self.drop_subscriptions(key.slot);
         let subscriber = &mut self.subscribers[key.slot as usize];
+        self.rounds.forget(subscriber);
         subscriber.open = false;
         subscriber.generation = subscriber.generation.wrapping_add(1);
         subscriber.all = 0;

@@ -65,6 +65,16 @@ impl Subscription {
     pub(crate) const SHADOWED: u32 = u32::MAX;
 }
 
+/// Whether a client has something coming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pending {
+    Nothing,
+    /// Data, which waits for the end of the client's rest.
+    Resting,
+    /// It stands in the line of those to be flushed.
+    Ready,
+}
+
 /// Something to be written.
 #[derive(Clone, Debug)]
 pub(crate) enum Parcel {
@@ -159,8 +169,10 @@ pub(crate) fn insert_sorted(entries: &mut Vec<(ChannelId, u64)>, channel: Channe
 pub(crate) struct Subscriber {
     pub(crate) generation: u32,
     pub(crate) open: bool,
-    /// Stands in the hub's list of those to be flushed.
-    pub(crate) dirty: bool,
+    /// Whether something is coming for it, and stands in the hub's line.
+    pub(crate) pending: Pending,
+    /// Was written to a moment ago; see the hub's rounds.
+    pub(crate) resting: bool,
     pub(crate) encoding: Encoding,
     /// Kinds subscribed by `*`: bit `kind * Freshness::COUNT + freshness`.
     pub(crate) all: u8,

@@ -15,6 +15,7 @@ use feed_handlers::source::Capture;
 use crate::config::{Config, ConfigError, FeedKind, ReplayOptions, Speed, parse_duration};
 use crate::demo::state_directory;
 use crate::door::{Entrance, unix_seconds};
+use crate::transport::tls::Certificates;
 
 /// Exit status for wrong usage and wrong configuration: `EX_USAGE` of sysexits.h.
 pub const EXIT_USAGE: u8 = 64;
@@ -159,6 +160,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
 pub fn check_config(config: &Config) -> Result<String, ConfigError> {
     // No state directory: a check leaves nothing behind.
     Entrance::open(config, None)?;
+    Certificates::open(&config.server.tls)?;
     if let (FeedKind::Replay, Some(file)) = (config.feed.kind, &config.feed.replay.file) {
         Capture::open(file, |_| ()).map_err(|e| ConfigError::of("feed.replay.file", e))?;
     }

@@ -10,6 +10,7 @@ mod overrides;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod units;
 mod validate;
 
@@ -22,6 +23,7 @@ pub use self::entitlements::{Entitlements, TokenKey};
 pub use feed::{Bursts, Coinbase, Feed, FeedKind, Replay, Simulator, Speed, SpeedError, Symbols, UnknownSymbols, Url};
 use overrides::Override;
 pub use sections::{Admin, Drain, Fanout, Log, LogFormat, Pin, Sequencer, Server, Session, SlowConsumer, Wait};
+pub use tls::Tls;
 pub use units::{QuantityError, format_bytes, format_duration, parse_bytes, parse_duration};
 
 /// The whole configuration, with a struct for each table. It holds no secret that its `Debug` or

@@ -73,6 +73,8 @@ pub struct Credential {
 pub struct Welcome<'a> {
     /// The addresses that are bound, with their real ports; the first one stands in the commands.
     pub clients: &'a [SocketAddr],
+    /// Those for TLS.
+    pub tls_clients: &'a [SocketAddr],
     pub admin: &'a [SocketAddr],
     /// What feeds it, as in `simulator, 10 symbols`.
     pub feed: &'a str,
@@ -92,6 +94,9 @@ impl Welcome<'_> {
         };
         for address in self.clients {
             line("clients", &format!("ws://{address}/stream"));
+        }
+        for address in self.tls_clients {
+            line("clients", &format!("wss://{address}/stream"));
         }
         for address in self.admin {
             line("admin", &format!("http://{address}/readyz  /livez  /metrics  /config"));
@@ -212,7 +217,9 @@ mod tests {
         let clients: [SocketAddr; 1] = ["127.0.0.1:8080".parse().unwrap()];
         let admin: [SocketAddr; 1] = ["[::1]:9090".parse().unwrap()];
         let feed = "simulator, 10 symbols";
-        Welcome { clients: &clients, admin: &admin, feed, symbol: "BTC/USD", credentials }.text()
+        let tls_clients: [SocketAddr; 1] = ["[::1]:8443".parse().unwrap()];
+        Welcome { clients: &clients, tls_clients: &tls_clients, admin: &admin, feed, symbol: "BTC/USD", credentials }
+            .text()
     }
 
     #[test]
@@ -231,6 +238,7 @@ mod tests {
         }
         for part in [
             "http://[::1]:9090/readyz",
+            "wss://[::1]:8443/stream",
             "websocat --no-close 'ws://127.0.0.1:8080/stream?token=demo-premium-token'",
             r#"json.dumps({"action": "auth", "key": "demo-premium-key", "secret": "demo-premium-secret"})"#,
             r#"CryptoDataStream("demo-premium-key", "demo-premium-secret", url_override="ws://127.0.0.1:8080/"#,

@@ -35,7 +35,8 @@ use crate::door::Entrance;
 use crate::metrics::{Kind, Metrics};
 use crate::sequencing::{self, Sequencing};
 use crate::shard::{self, Bell};
-use crate::transport::listener;
+use crate::transport::listener::{self, Listening};
+use crate::transport::tls::{Certificates, Watch};
 
 /// One-minute bars.
 const BAR_NS: i64 = 60_000_000_000;
@@ -44,10 +45,12 @@ const BAR_NS: i64 = 60_000_000_000;
 #[derive(Debug)]
 pub struct Gateway {
     clients: Vec<SocketAddr>,
+    tls_clients: Vec<SocketAddr>,
     admin_addresses: Vec<SocketAddr>,
     feed: String,
     symbol: String,
     entrance: Entrance,
+    certificates: Option<Watch>,
     context: Arc<Context>,
     state: Arc<AdminState>,
     stop: Arc<Stop>,
@@ -95,6 +98,7 @@ impl Gateway {
     pub fn start(config: &Config, state: Option<&Path>) -> anyhow::Result<Gateway> {
         raise_descriptor_limit();
         let entrance = Entrance::open(config, state)?;
+        let certificates = Certificates::open(&config.server.tls).map_err(ConfigError::from)?.map(Arc::new);
         let stop = Stop::new();
         let (source, symbols, start) = open_source(&config.feed, &stop)?;
         let venues = vec![venue_name(config.feed.kind).to_owned()];
@@ -105,14 +109,11 @@ impl Gateway {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = config.server.shard_count(cores);
-        let mut bound = Vec::new();
-        let mut clients = Vec::new();
-        for address in &config.server.listen {
-            let refused = |e| ConfigError::of("server.listen", format_args!("{address} cannot be bound: {e}"));
-            let listeners = listener::bind(*address, shards, config.session.unsent_bytes_max).map_err(refused)?;
-            clients.push(listeners[0].local_addr().map_err(refused)?);
-            bound.push(listeners);
-        }
+        let unsent = config.session.unsent_bytes_max;
+        let mut listening: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
+        let clients = listen("server.listen", &config.server.listen, unsent, None, &mut listening)?;
+        let tls = &config.server.tls.listen;
+        let tls_clients = listen("server.tls.listen", tls, unsent, certificates.as_ref(), &mut listening)?;
         let admin = AdminListeners::bind(&config.admin)?;
         let admin_addresses = admin.addresses().to_vec();
 
@@ -155,15 +156,16 @@ impl Gateway {
 
         let mut queues = Vec::new();
         let mut shard_threads = Vec::new();
-        for index in 0..shards {
+        for (index, listeners) in listening.into_iter().enumerate() {
             let (queue, port) = shard::port(config.fanout.shard_queue)?;
             queues.push(queue);
             let parts = shard::ShardParts {
-                listeners: bound.iter_mut().map(|listeners| listeners.remove(0)).collect(),
+                listeners,
                 context: context.clone(),
                 interest: interest.clone(),
                 sequencer: doorbell.clone(),
                 hub: hub_config(config, index),
+                rest_max: config.fanout.rest_max,
                 metrics: metrics.register("shard"),
                 core: config.server.pin.applies(cores).then_some((index + 1) % cores),
             };
@@ -198,15 +200,19 @@ impl Gateway {
         let bells = sequencing.shards.iter().map(shard::ShardQueue::bell).collect();
         let sequencer = std::thread::Builder::new().name("sequencer".into()).spawn(move || sequencing.run())?;
         let source = source.spawn(feed, stop.clone())?;
+        let certificates =
+            certificates.map(|files| Watch::start(files, metrics.register("certificates"))).transpose()?;
         let admin = admin.serve(admin_state.clone())?;
         admin_state.enter(Phase::Serving);
-        tracing::info!(?clients, admin = ?admin_addresses, shards, feed = venue_name(config.feed.kind), "serving");
+        tracing::info!(?clients, ?tls_clients, admin = ?admin_addresses, shards, feed = venue_name(config.feed.kind), "serving");
         Ok(Gateway {
             clients,
+            tls_clients,
             admin_addresses,
             feed: describe(&config.feed, symbols.len()),
             symbol: symbols.first().cloned().unwrap_or_else(|| "*".to_owned()),
             entrance,
+            certificates,
             context,
             state: admin_state,
             stop,
@@ -223,6 +229,11 @@ impl Gateway {
     /// Where clients connect, with the real ports.
     pub fn clients(&self) -> &[SocketAddr] {
         &self.clients
+    }
+
+    /// Where clients connect over TLS, with the real ports.
+    pub fn tls_clients(&self) -> &[SocketAddr] {
+        &self.tls_clients
     }
 
     /// Where operators look, with the real ports.
@@ -243,6 +254,7 @@ impl Gateway {
         let credentials = self.entrance.credentials()?;
         let welcome = Welcome {
             clients: &self.clients,
+            tls_clients: &self.tls_clients,
             admin: &self.admin_addresses,
             feed: &self.feed,
             symbol: &self.symbol,
@@ -251,9 +263,12 @@ impl Gateway {
         Ok(welcome.text())
     }
 
-    /// Reads the users file again. Sessions of users that are gone or blocked end; the others keep what they
-    /// hold until they sign in again.
+    /// Reads the users file and the TLS certificate again. Sessions of users that are gone or blocked end; the others
+    /// keep what they hold until they sign in again. A certificate is for new connections.
     pub fn reload(&self) {
+        if let Some(certificates) = &self.certificates {
+            certificates.reload();
+        }
         match self.entrance.door.reload() {
             Ok(_) => {
                 self.context.users_read.fetch_add(1, Ordering::Release);
@@ -268,6 +283,7 @@ impl Gateway {
     /// the clients are let go.
     pub fn drain(self) {
         tracing::info!("draining");
+        drop(self.certificates);
         self.state.enter(Phase::Draining);
         self.context.draining.store(true, Ordering::Relaxed);
         self.bells.iter().for_each(|bell| bell.ring());
@@ -284,7 +300,7 @@ impl Gateway {
     }
 }
 
-/// Runs a gateway until SIGTERM or SIGINT. SIGHUP reads the users again.
+/// Runs a gateway until SIGTERM or SIGINT. SIGHUP reads the users and the certificate again.
 ///
 /// # Errors
 /// As [`Gateway::start`].
@@ -313,6 +329,26 @@ pub fn run(config: &Config, state: Option<&Path>, greet: impl FnOnce(&str)) -> a
     });
     gateway.drain();
     Ok(())
+}
+
+/// Binds the addresses for every shard, and gives each shard its sockets. Returns the addresses with the real ports.
+fn listen(
+    key: &str,
+    addresses: &[SocketAddr],
+    unsent_bytes_max: usize,
+    certificates: Option<&Arc<Certificates>>,
+    shards: &mut [Vec<Listening>],
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    let mut bound = Vec::new();
+    for address in addresses {
+        let refused = |e| ConfigError::of(key, format_args!("{address} cannot be bound: {e}"));
+        let sockets = listener::bind(*address, shards.len(), unsent_bytes_max).map_err(refused)?;
+        bound.push(sockets[0].local_addr().map_err(refused)?);
+        for (shard, socket) in shards.iter_mut().zip(sockets) {
+            shard.push(Listening { socket, certificates: certificates.cloned() });
+        }
+    }
+    Ok(bound)
 }
 
 fn join(thread: JoinHandle<()>, name: &str) {

@@ -4,11 +4,12 @@
 //! Handshakes and sign-ins are tasks of the shard's `LocalRuntime`. Signed-in clients are slots in a slab,
 //! watched by an epoll set of the shard's own (edge-triggered), which itself is one descriptor to the
 //! runtime. The loop of the main task: take what came (segments, bytes, arrivals, deadlines), then flush
-//! every client that has something coming, then let the other tasks run. So an idle shard adds no delay, and
-//! a busy one gathers more messages for each write.
+//! some of the clients that have something coming, then let the other tasks run. So an idle shard adds no delay, and
+//! a busy one gathers more messages for each write; under load, clients rest between two writes (`load`).
 
-use std::io::{self, ErrorKind, Read};
-use std::net::{Shutdown, TcpListener};
+mod load;
+
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,17 +18,18 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError};
 use fanout::{Flushed, Hub, HubConfig, HubCounters, Interest, Segment, SubscriberKey, Timer};
 use feed_handlers::doorbell::Doorbell;
-use mio::net::TcpStream;
 use mio::{Events, Poll, Token, Waker};
 use protocol::message::{ErrorMessage, FeedState};
 use protocol::{CloseCode, ErrorCode, ServerMessage};
 
+use self::load::Load;
 use crate::context::{Context, Now, wall_ns};
 use crate::epoll_set::EpollSet;
 use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
 use crate::session::{Next, Session, Turn, close};
 use crate::sign_in::SignedIn;
-use crate::transport::listener::{self, Arrivals};
+use crate::transport::listener::{self, Arrivals, Listening};
+use crate::transport::stream::{Scratch, Stream};
 
 /// What the sequencer tells the shards.
 #[derive(Clone, Debug)]
@@ -105,12 +107,14 @@ pub(crate) struct ShardPort {
 /// What a shard needs beside its queue.
 #[derive(Debug)]
 pub(crate) struct ShardParts {
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<Listening>,
     pub(crate) context: Arc<Context>,
     pub(crate) interest: Arc<Interest>,
     /// The sequencer's doorbell.
     pub(crate) sequencer: Arc<Doorbell>,
     pub(crate) hub: HubConfig,
+    /// How long clients may rest between two writes.
+    pub(crate) rest_max: Duration,
     pub(crate) metrics: Arc<ThreadMetrics>,
     /// The core to run on, where threads are pinned.
     pub(crate) core: Option<usize>,
@@ -133,6 +137,8 @@ const WAKE: Token = Token(usize::MAX);
 const EVENTS: usize = 1024;
 /// Inputs that are taken in before clients are flushed.
 const INPUTS_PER_TURN: usize = 256;
+/// Clients that are flushed before the shard looks again at what came: some hundred microseconds.
+const FLUSHES_PER_TURN: usize = 64;
 /// Bytes read from one client before the others have their turn.
 const READ_BYTES_PER_TURN: usize = 256 * 1024;
 /// How long a client may take to answer our close frame with its own.
@@ -142,7 +148,7 @@ const LINGER_MS: u64 = 2_000;
 #[derive(Debug)]
 struct Connection {
     key: SubscriberKey,
-    stream: TcpStream,
+    stream: Stream,
     session: Session,
     _address: entitlements::AddressPermit,
     state: State,
@@ -175,10 +181,10 @@ pub(crate) fn run(port: ShardPort, parts: ShardParts) -> io::Result<()> {
     runtime.block_on(async {
         let arrivals = Rc::new(Arrivals::default());
         let mut accepting = Vec::new();
-        for listener in parts.listeners {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
+        for Listening { socket, certificates } in parts.listeners {
+            let listener = tokio::net::TcpListener::from_std(socket)?;
             let (context, metrics) = (parts.context.clone(), parts.metrics.clone());
-            let task = listener::accept(listener, context, metrics, arrivals.clone());
+            let task = listener::accept(listener, certificates, context, metrics, arrivals.clone());
             accepting.push(tokio::task::spawn_local(task));
         }
         let (instruments, now_ms) = (parts.context.instruments.clone(), parts.context.now().mono_ms);
@@ -189,17 +195,21 @@ pub(crate) fn run(port: ShardPort, parts: ShardParts) -> io::Result<()> {
             sequencer: parts.sequencer,
             connections: Vec::new(),
             live: 0,
+            live_tls: 0,
             sockets: EpollSet::new(port.poll)?,
             receiver: port.receiver,
             bell: port.bell,
             arrivals,
             reread: Vec::new(),
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
+            tls_scratch: Scratch::default(),
             feeds: vec![FeedState::Up; parts.context.venues.len()],
             users_read: parts.context.users_read.load(Ordering::Acquire),
             context: parts.context,
             metrics: parts.metrics,
             counted: HubCounters::default(),
+            load: Load::new(parts.rest_max),
+            turned: Instant::now(),
             oldest: None,
             drain: None,
         };
@@ -231,6 +241,8 @@ struct Shard {
     /// By the hub's slots.
     connections: Vec<Option<Connection>>,
     live: usize,
+    /// Those of them that speak TLS.
+    live_tls: usize,
     sockets: EpollSet,
     receiver: Receiver<Input>,
     bell: Arc<Bell>,
@@ -239,6 +251,7 @@ struct Shard {
     reread: Vec<SubscriberKey>,
     /// Where sockets are read into; no client has a buffer of its own.
     scratch: Box<[u8]>,
+    tls_scratch: Scratch,
     /// How the sources are, by their place in the configuration.
     feeds: Vec<FeedState>,
     /// How often the users had been read when the sessions were last checked against them.
@@ -246,6 +259,9 @@ struct Shard {
     context: Arc<Context>,
     metrics: Arc<ThreadMetrics>,
     counted: HubCounters,
+    load: Load,
+    /// When clients were last flushed.
+    turned: Instant,
     /// Socket read of the oldest live message of this turn, Unix ns.
     oldest: Option<i64>,
     drain: Option<Draining>,
@@ -264,8 +280,7 @@ impl Shard {
             if self.interest.is_asked() {
                 self.sequencer.ring();
             }
-            self.flush_dirty();
-            self.observe_latency();
+            self.flush_some();
             self.report();
             if self.context.is_draining() {
                 if let Some(tasks) = accepting.take() {
@@ -298,9 +313,9 @@ impl Shard {
 
     /// When to come back though nothing happens.
     fn next_deadline(&self) -> Option<Instant> {
-        let timer_ms = self.hub.next_timer_ms();
+        let timer_ms = self.hub.next_timer_ms().into_iter().chain(self.hub.next_rest_end_ms());
         let drain_ms = self.drain.map(|_| self.context.now().mono_ms + 20);
-        let at_ms = timer_ms.into_iter().chain(drain_ms).min()?;
+        let at_ms = timer_ms.chain(drain_ms).min()?;
         Some(self.context.started + Duration::from_millis(at_ms))
     }
 
@@ -356,7 +371,7 @@ impl Shard {
                 }
                 let key = key_of(event.token());
                 if event.is_writable() {
-                    self.hub.writable(key);
+                    self.writable(key);
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
                     self.read(key);
@@ -368,20 +383,33 @@ impl Shard {
         }
     }
 
+    /// A client's socket takes bytes again.
+    fn writable(&mut self, key: SubscriberKey) {
+        let Some(connection) = self.connection(key) else { return };
+        match connection.stream.writable() {
+            Ok(true) => self.hub.writable(key),
+            Ok(false) => {}
+            Err(_) => self.end(key, Counter::ClosedLost),
+        }
+    }
+
     /// Reads what a client's socket has. Sockets are edge-triggered: a short read means that it is empty,
     /// and the end of the stream is reported as an event of its own.
     fn read(&mut self, key: SubscriberKey) {
         let mut read = 0;
         loop {
-            let Shard { connections, scratch, .. } = self;
+            let Shard { connections, scratch, tls_scratch, .. } = self;
             let connection = connections.get_mut(key.slot as usize).and_then(Option::as_mut);
             let Some(connection) = connection.filter(|connection| connection.key == key) else { return };
             let state = connection.state;
-            let taken = match connection.stream.read(scratch) {
+            let taken = match connection.stream.read(scratch, tls_scratch) {
                 Ok(0) => return self.end(key, Counter::ClosedByClient),
                 Ok(taken) => taken,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    return self.end(key, Counter::ClosedProtocol);
+                }
                 Err(_) => return self.end(key, Counter::ClosedLost),
             };
             self.metrics.add(Counter::BytesRead, taken as u64);
@@ -432,16 +460,16 @@ impl Shard {
 
     /// Makes a slot of a connection that has signed in.
     fn take_over(&mut self, arrival: SignedIn) {
-        let SignedIn { stream, encoding, principal, permit, address, reader, early } = arrival;
+        let SignedIn { mut stream, encoding, principal, permit, address, reader, early } = arrival;
         let now = self.context.now();
-        let mut stream = TcpStream::from_std(stream);
         let key = self.hub.open(encoding, now.mono_ms);
-        if let Err(error) = self.sockets.add(&mut stream, token_of(key)) {
+        if let Err(error) = self.sockets.add(stream.socket(), token_of(key)) {
             tracing::warn!(%error, "a client's socket could not be watched");
             self.hub.close(key);
             self.metrics.add(Counter::ClosedInternal, 1);
             return;
         }
+        self.live_tls += usize::from(stream.is_tls());
         let session = Session::new(principal, permit, encoding, reader);
         let connection = Connection { key, stream, session, _address: address, state: State::Open };
         if self.connections.len() <= key.slot as usize {
@@ -526,29 +554,48 @@ impl Shard {
         }
     }
 
-    fn flush_dirty(&mut self) {
+    /// Flushes the clients at the front of the line.
+    fn flush_some(&mut self) {
+        let begun = Instant::now();
         let now_ms = self.context.now().mono_ms;
-        while let Some(key) = self.hub.next_dirty() {
-            let Shard { connections, hub, .. } = self;
-            let Some(connection) = connections.get_mut(key.slot as usize).and_then(Option::as_mut) else { continue };
-            let closing = match connection.state {
-                State::Open => None,
-                State::Closing { reason, .. } => Some(reason),
-                State::Shut { .. } => continue,
+        let before = *self.hub.counters();
+        self.hub.end_rests(now_ms);
+        for _ in 0..FLUSHES_PER_TURN {
+            let Some(key) = self.hub.next_dirty() else {
+                self.observe_latency();
+                break;
             };
-            match hub.flush(key, &mut connection.stream, now_ms) {
-                Flushed::Done => {
-                    if let Some(reason) = closing {
-                        self.shut(key, reason, now_ms);
-                    }
-                }
-                Flushed::More | Flushed::Blocked => {}
-                Flushed::Closed => self.end(key, Counter::ClosedLost),
-            }
+            self.flush(key, now_ms);
+        }
+        let now = *self.hub.counters();
+        let (writes, messages) = (now.writes - before.writes, now.messages_delivered - before.messages_delivered);
+        let (elapsed, writing) = (begun - self.turned, begun.elapsed());
+        self.turned = begun;
+        if self.load.add(elapsed, writing, writes, messages) {
+            self.hub.set_rest_ms(self.load.rest_ms());
         }
     }
 
-    /// Tells how long the oldest tick of this turn took to get here.
+    fn flush(&mut self, key: SubscriberKey, now_ms: u64) {
+        let Shard { connections, hub, tls_scratch, .. } = self;
+        let Some(connection) = connections.get_mut(key.slot as usize).and_then(Option::as_mut) else { return };
+        let closing = match connection.state {
+            State::Open => None,
+            State::Closing { reason, .. } => Some(reason),
+            State::Shut { .. } => return,
+        };
+        match hub.flush(key, &mut connection.stream.writer(tls_scratch), now_ms) {
+            Flushed::Done => {
+                if let Some(reason) = closing {
+                    self.shut(key, reason, now_ms);
+                }
+            }
+            Flushed::More | Flushed::Blocked => {}
+            Flushed::Closed => self.end(key, Counter::ClosedLost),
+        }
+    }
+
+    /// Tells how long the oldest tick since the line was last empty took to be written to everybody.
     fn observe_latency(&mut self) {
         if let Some(ts_recv) = self.oldest.take() {
             self.metrics.observe(Histogram::TickToWrite, wall_ns() - ts_recv);
@@ -558,7 +605,7 @@ impl Shard {
     /// Everything is written, the close frame last: shuts our side and gives the client time for its own.
     fn shut(&mut self, key: SubscriberKey, reason: Counter, now_ms: u64) {
         let Some(connection) = self.connection(key) else { return };
-        let _ = connection.stream.shutdown(Shutdown::Write);
+        connection.stream.shut();
         let until_ms = now_ms + LINGER_MS;
         connection.state = State::Shut { reason, until_ms };
         self.hub.arm(key, until_ms);
@@ -572,9 +619,10 @@ impl Shard {
             State::Open => reason,
             State::Closing { reason, .. } | State::Shut { reason, .. } => reason,
         };
-        self.sockets.remove(&mut connection.stream);
+        self.sockets.remove(connection.stream.socket());
         self.hub.close(key);
         self.live -= 1;
+        self.live_tls -= usize::from(connection.stream.is_tls());
         self.metrics.add(reason, 1);
     }
 
@@ -590,7 +638,6 @@ impl Shard {
                 ServerMessage::Draining { reconnect_ms }.encode(encoding, out);
             });
         }
-        self.flush_dirty();
     }
 
     /// Lets clients go as their time comes and they have everything. True when the last one is gone, or the
@@ -609,12 +656,11 @@ impl Shard {
                 .collect();
             for key in due {
                 // The close frame passes data that waits, so only those who have everything get it.
-                if over || !self.hub.is_held(key) {
+                if over || !self.hub.is_owed(key) {
                     let next = close(&mut self.hub, key, CloseCode::GoingAway);
                     self.proceed(key, next);
                 }
             }
-            self.flush_dirty();
         }
         if self.live == 0 && drain.inputs_over {
             return true;
@@ -641,6 +687,7 @@ impl Shard {
             }
         }
         self.metrics.set(Gauge::Connections, self.live as u64);
+        self.metrics.set(Gauge::TlsConnections, self.live_tls as u64);
         self.metrics.set(Gauge::Subscriptions, self.hub.subscriptions_total());
         self.metrics.set(Gauge::ClientsBehind, self.hub.held_count() as u64);
         self.metrics.set(Gauge::RetainedBytes, self.hub.retained_bytes() as u64);

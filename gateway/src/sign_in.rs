@@ -17,11 +17,12 @@ use crate::metrics::{Counter, ThreadMetrics};
 use crate::session::{WRONG_KIND, frame_error_code};
 use crate::transport::http::{self, Accepted};
 use crate::transport::opening::Opening;
+use crate::transport::stream::Stream;
 
 /// A connection that has signed in, ready to become a session in its shard.
 #[derive(Debug)]
 pub(crate) struct SignedIn {
-    pub(crate) stream: std::net::TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) encoding: Encoding,
     pub(crate) principal: Arc<Principal>,
     pub(crate) permit: ConnectionPermit,

@@ -4,3 +4,5 @@
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod opening;
+pub(crate) mod stream;
+pub(crate) mod tls;

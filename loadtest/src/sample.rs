@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::timings::Timings;
 
 /// One interval of one worker.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sample {
     /// Which worker, from 0.
     pub worker: u32,
@@ -40,14 +40,66 @@ pub struct Sample {
     pub read_lag: Timings,
     /// Processor time that the worker's threads took in the interval, ns.
     pub cpu_ns: u64,
+    /// By how much the message furthest from the future was ahead of this machine's clock, ns; 0 without any.
+    pub ahead_ns_max: u64,
+    /// When the first and the last upgrade of the interval finished, Unix ns: a storm is over within an interval, and its
+    /// rate is not to be told from the interval's length.
+    #[serde(default)]
+    pub upgraded_ns: Option<(i64, i64)>,
     /// The first few faults of each kind, in words.
     pub faults: Vec<Fault>,
+}
+
+impl Sample {
+    /// An interval of which nothing is known yet.
+    pub fn new(worker: u32, phase: u32) -> Sample {
+        Sample {
+            worker,
+            phase,
+            at_ns: 0,
+            span_ns: 0,
+            counts: Counts::default(),
+            gauges: Gauges::default(),
+            latency: Timings::new(),
+            handshake: Timings::new(),
+            ready: Timings::new(),
+            first_message: Timings::new(),
+            command: Timings::new(),
+            schedule_lag: Timings::new(),
+            read_lag: Timings::new(),
+            cpu_ns: 0,
+            ahead_ns_max: 0,
+            upgraded_ns: None,
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl Sample {
+    /// Forgets what was counted and timed; worker, phase and gauges stay.
+    pub fn clear(&mut self) {
+        self.counts = Counts::default();
+        for timings in [
+            &mut self.latency,
+            &mut self.handshake,
+            &mut self.ready,
+            &mut self.first_message,
+            &mut self.command,
+            &mut self.schedule_lag,
+            &mut self.read_lag,
+        ] {
+            timings.clear();
+        }
+        self.ahead_ns_max = 0;
+        self.upgraded_ns = None;
+        self.faults.clear();
+    }
 }
 
 /// Totals of an interval.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
-    /// Data messages (trades, quotes, bars).
+    /// Data messages: trades, quotes, bars, and gaps of the venue, which are numbered as these are.
     pub messages: u64,
     /// Of `messages`, those of sequenced channels.
     pub sequenced: u64,
@@ -55,7 +107,8 @@ pub struct Counts {
     pub bytes: u64,
     /// Messages of sequenced channels that never came and were not announced either.
     pub missing: u64,
-    /// Messages that the server announced as not to be had (gap messages).
+    /// Messages that the server announced as not to be had (gap messages, also those of the venue's numbering; one
+    /// where nobody knows how many).
     pub announced: u64,
     /// Messages whose number the client had already.
     pub duplicates: u64,
@@ -81,6 +134,57 @@ pub struct Counts {
     pub errors: BTreeMap<u16, u64>,
     /// Close codes from the server.
     pub closes: BTreeMap<u16, u64>,
+}
+
+impl Counts {
+    /// Counts what another interval counted too.
+    pub fn add(&mut self, other: &Counts) {
+        // Taken apart by name: a new field that is not added up here is not compiled.
+        let Counts {
+            messages,
+            sequenced,
+            bytes,
+            missing,
+            announced,
+            duplicates,
+            reordered,
+            conflated,
+            malformed,
+            schema_checked,
+            from_the_future,
+            heartbeats,
+            connects,
+            upgrades,
+            refused,
+            lost,
+            resumed,
+            errors,
+            closes,
+        } = other;
+        self.messages += messages;
+        self.sequenced += sequenced;
+        self.bytes += bytes;
+        self.missing += missing;
+        self.announced += announced;
+        self.duplicates += duplicates;
+        self.reordered += reordered;
+        self.conflated += conflated;
+        self.malformed += malformed;
+        self.schema_checked += schema_checked;
+        self.from_the_future += from_the_future;
+        self.heartbeats += heartbeats;
+        self.connects += connects;
+        self.upgrades += upgrades;
+        self.refused += refused;
+        self.lost += lost;
+        self.resumed += resumed;
+        for (code, count) in errors {
+            *self.errors.entry(*code).or_default() += count;
+        }
+        for (code, count) in closes {
+            *self.closes.entry(*code).or_default() += count;
+        }
+    }
 }
 
 /// How the worker's clients stand.
@@ -115,4 +219,8 @@ pub enum FaultKind {
     Refused,
     Lost,
     Error,
+}
+
+impl FaultKind {
+    pub const COUNT: usize = 8;
 }

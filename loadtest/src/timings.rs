@@ -29,6 +29,9 @@ impl Timings {
 
     /// Counts all of another's durations too.
     pub fn add(&mut self, other: &Timings) {
+        if other.0.is_empty() {
+            return;
+        }
         self.0.add(&other.0).expect("Invariant: all timings have the same bounds");
     }
 
@@ -45,6 +48,25 @@ impl Timings {
     /// The histogram itself, for logs and for drawing.
     pub fn histogram(&self) -> &Histogram<u64> {
         &self.0
+    }
+
+    /// All of it in HdrHistogram's V2 form: a kilobyte or two, where the histogram itself is a quarter of a megabyte.
+    pub fn pack(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        V2Serializer::new().serialize(&self.0, &mut bytes).expect("Invariant: writing to memory does not fail");
+        bytes
+    }
+
+    /// What was packed.
+    ///
+    /// # Errors
+    /// In words, where the bytes are no histogram, or one of durations that are not told apart here.
+    pub fn unpack(mut bytes: &[u8]) -> Result<Timings, String> {
+        let histogram: Histogram<u64> =
+            HdrDeserializer::new().deserialize(&mut bytes).map_err(|error| error.to_string())?;
+        let mut timings = Timings::new();
+        timings.0.add(histogram).map_err(|error| error.to_string())?;
+        Ok(timings)
     }
 
     /// Forgets everything.
@@ -70,23 +92,18 @@ impl Serialize for Timings {
         if self.0.is_empty() {
             return serializer.serialize_str("");
         }
-        let mut bytes = Vec::new();
-        V2Serializer::new().serialize(&self.0, &mut bytes).map_err(serde::ser::Error::custom)?;
-        serializer.serialize_str(&BASE64.encode(bytes))
+        serializer.serialize_str(&BASE64.encode(self.pack()))
     }
 }
 
 impl<'de> Deserialize<'de> for Timings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timings, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let mut timings = Timings::new();
-        if !text.is_empty() {
-            let bytes = BASE64.decode(text).map_err(D::Error::custom)?;
-            let histogram: Histogram<u64> =
-                HdrDeserializer::new().deserialize(&mut bytes.as_slice()).map_err(D::Error::custom)?;
-            timings.0.add(histogram).map_err(D::Error::custom)?;
+        if text.is_empty() {
+            return Ok(Timings::new());
         }
-        Ok(timings)
+        let bytes = BASE64.decode(text).map_err(D::Error::custom)?;
+        Timings::unpack(&bytes).map_err(D::Error::custom)
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use protocol::{ChannelId, Encoding};
 
-use super::flush::open_outbox;
+use super::rounds::open_outbox;
 use super::{Hub, SubscriberKey};
 use crate::Segment;
 use crate::log::Numbered;
@@ -37,7 +37,7 @@ impl Hub {
         for (index, publication) in numbered.segment.publications().iter().enumerate() {
             let channel = publication.channel;
             self.channel(channel);
-            let Hub { channels, all, subscribers, dirty, counters, pool, .. } = self;
+            let Hub { channels, all, subscribers, rounds, counters, pool, .. } = self;
             let state = &mut channels[channel.index()];
             let all = &all[channel.kind() as usize][channel.freshness() as usize];
             let mut fresh = [false; Encoding::COUNT];
@@ -85,7 +85,7 @@ impl Hub {
                     counters.conflated += 1;
                     continue;
                 }
-                open_outbox(subscriber, listener.slot, dirty, pool);
+                open_outbox(subscriber, listener.slot, rounds, pool);
                 subscriber.push_run(&numbered, ranges[e].start, ranges[e].end);
             }
         }

@@ -24,7 +24,7 @@ const OUTBOX_KEPT: usize = 64;
 pub enum Flushed {
     /// Everything is written.
     Done,
-    /// The socket took all it was offered, and there is more: the client is dirty again in the next turn.
+    /// The socket took all it was offered, and there is more: the client stands at the end of the line again.
     More,
     /// The socket is full: call [`Hub::writable`] when it is not.
     Blocked,
@@ -33,32 +33,6 @@ pub enum Flushed {
 }
 
 impl Hub {
-    /// The next client to be flushed in this turn. `None` ends the turn: who had its share and has more
-    /// coming is named again in the next one.
-    pub fn next_dirty(&mut self) -> Option<SubscriberKey> {
-        while let Some(slot) = self.dirty.pop() {
-            let subscriber = &mut self.subscribers[slot as usize];
-            if std::mem::take(&mut subscriber.dirty) && subscriber.open {
-                return Some(SubscriberKey { slot, generation: subscriber.generation });
-            }
-        }
-        std::mem::swap(&mut self.dirty, &mut self.later);
-        None
-    }
-
-    /// Whether some client is to be flushed.
-    pub fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
-    }
-
-    pub(super) fn mark_dirty(&mut self, slot: u32) {
-        let subscriber = &mut self.subscribers[slot as usize];
-        if !subscriber.dirty {
-            subscriber.dirty = true;
-            self.dirty.push(slot);
-        }
-    }
-
     /// Writes what the client has coming. `io` is its socket, or anything that takes bytes.
     pub fn flush(&mut self, key: SubscriberKey, io: &mut impl Write, now_ms: u64) -> Flushed {
         if self.subscriber(key).is_none() {
@@ -77,7 +51,9 @@ impl Hub {
             if offered == 0 {
                 break false;
             }
-            match io.write_vectored(&slices[..used]) {
+            // Most often it is one run of frames, which the system takes in faster as one buffer.
+            let taken = if used == 1 { io.write(&slices[0]) } else { io.write_vectored(&slices[..used]) };
+            match taken {
                 Ok(0) => return Flushed::Closed,
                 Ok(written) => {
                     self.counters.writes += 1;
@@ -87,6 +63,9 @@ impl Hub {
                     // A short write means that the socket is full: asking again would only fail.
                     if written < offered {
                         break true;
+                    }
+                    if used < SLICES {
+                        break false;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
@@ -109,14 +88,13 @@ impl Hub {
         }
         if caught_up {
             subscriber.held = None;
+            self.rounds.flushed(subscriber, key.slot, now_ms);
             Flushed::Done
         } else {
             if let Some(held) = &mut subscriber.held {
                 held.partial = Vec::new();
             }
-            if !std::mem::replace(&mut subscriber.dirty, true) {
-                self.later.push(key.slot);
-            }
+            self.mark_dirty(key.slot);
             Flushed::More
         }
     }
@@ -191,18 +169,6 @@ impl Parcel {
             Parcel::Run { segment, start, end } => segment.segment.count(*start..*end, encoding) as u64,
             Parcel::Latest { .. } => 1,
         }
-    }
-}
-
-/// Has a client flushed at the end of this turn, with an outbox that was used before if there is one.
-pub(super) fn open_outbox(subscriber: &mut Subscriber, slot: u32, dirty: &mut Vec<u32>, pool: &mut Vec<Vec<Parcel>>) {
-    if subscriber.dirty {
-        return;
-    }
-    subscriber.dirty = true;
-    dirty.push(slot);
-    if subscriber.outbox.capacity() == 0 {
-        subscriber.outbox = pool.pop().unwrap_or_else(|| Vec::with_capacity(1));
     }
 }
 

@@ -31,10 +31,10 @@ impl Hub {
         self.held.len()
     }
 
-    /// Whether data waits for the client because its socket is full or it catches up.
-    pub fn is_held(&self, key: SubscriberKey) -> bool {
+    /// Whether data waits for the client: its socket is full, it catches up, or its turn is yet to come.
+    pub fn is_owed(&self, key: SubscriberKey) -> bool {
         let subscriber = self.subscribers.get(key.slot as usize).filter(|s| s.open && s.generation == key.generation);
-        subscriber.is_some_and(|s| s.held.is_some())
+        subscriber.is_some_and(|s| s.held.is_some() || !s.outbox.is_empty())
     }
 
     /// The client's socket takes bytes again.

@@ -14,7 +14,8 @@ use entitlements::Grant;
 use protocol::message::{Gap, GapReason, ServerMessage};
 use protocol::{ChannelId, Class, Encoding, InstrumentId, InstrumentTable};
 
-use super::flush::{Cursor, open_outbox};
+use super::flush::Cursor;
+use super::rounds::open_outbox;
 use super::{Hub, SlowConsumer, Subscribed, SubscriberKey};
 use crate::subscriber::{Subscriber, insert_sorted};
 use crate::{Publication, Segment};
@@ -34,7 +35,7 @@ impl Hub {
                 self.log.push_hole(numbered.first + index as u64, from);
                 self.announce_hole(channel, from, publication.seq - 1);
             }
-            let Hub { channels, all, subscribers, dirty, pool, .. } = self;
+            let Hub { channels, all, subscribers, rounds, pool, .. } = self;
             let all = &all[channel.kind() as usize][channel.freshness() as usize];
             let ranges = Encoding::ALL.map(|encoding| numbered.segment.frame_range(index, encoding));
             for listener in channels[channel.index()].listeners.iter().chain(&all.listeners) {
@@ -42,7 +43,7 @@ impl Hub {
                 if subscriber.held.is_some() {
                     continue;
                 }
-                open_outbox(subscriber, listener.slot, dirty, pool);
+                open_outbox(subscriber, listener.slot, rounds, pool);
                 let range = &ranges[subscriber.encoding as usize];
                 subscriber.push_run(&numbered, range.start, range.end);
             }

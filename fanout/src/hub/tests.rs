@@ -280,7 +280,8 @@ impl Rig {
     /// The end of one turn: who was flushed, in order, and how it went.
     fn flush_dirty(&mut self) -> Vec<(SubscriberKey, Flushed)> {
         let mut flushed = Vec::new();
-        while let Some(key) = self.hub.next_dirty() {
+        for _ in 0..self.hub.dirty_count() {
+            let Some(key) = self.hub.next_dirty() else { break };
             if let Some((_, socket)) = self.sockets.get_mut(&key) {
                 flushed.push((key, self.hub.flush(key, socket, self.now_ms)));
                 assert_ne!(flushed.last().unwrap().1, Flushed::Closed);

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::units;
+use super::{Tls, units};
 
 /// `[server]`: where clients connect, and what a connection may take before it has signed in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
+    /// For clients without TLS. May be empty where `tls.listen` is not.
     #[serde(deserialize_with = "one_or_many")]
     pub listen: Vec<SocketAddr>,
     /// Fan-out threads; 0 stands for one less than the cores, but at least one.
@@ -33,6 +34,7 @@ pub struct Server {
     /// Longest message from a client, bytes, fragments together.
     #[serde(with = "units::bytes")]
     pub message_bytes_max: usize,
+    pub tls: Tls,
 }
 
 impl Default for Server {
@@ -46,6 +48,7 @@ impl Default for Server {
             handshakes_max: 1024,
             connections_per_address: 20_000,
             message_bytes_max: 64 << 10,
+            tls: Tls::default(),
         }
     }
 }
@@ -132,6 +135,9 @@ pub struct Fanout {
     /// Sequenced messages kept for slow clients and for `since`, bytes in all.
     #[serde(with = "units::bytes")]
     pub retain_bytes: usize,
+    /// How long a client may rest between two writes while its shard is busy.
+    #[serde(with = "units::duration")]
+    pub rest_max: Duration,
     /// Segments that may wait for one shard.
     pub shard_queue: usize,
     /// Largest batch of encoded frames, bytes.
@@ -142,7 +148,13 @@ pub struct Fanout {
 
 impl Default for Fanout {
     fn default() -> Fanout {
-        Fanout { retain_bytes: 256 << 20, shard_queue: 1024, segment_bytes_max: 256 << 10, instruments_max: 16_384 }
+        Fanout {
+            retain_bytes: 256 << 20,
+            rest_max: Duration::from_millis(8),
+            shard_queue: 1024,
+            segment_bytes_max: 256 << 10,
+            instruments_max: 16_384,
+        }
     }
 }
 
@@ -250,7 +262,7 @@ impl Default for Drain {
 }
 
 /// Reads a list of addresses, or one alone, as an environment variable gives it.
-fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
+pub(super) fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
     struct Addresses;
 
     fn address<E: serde::de::Error>(text: &str) -> Result<SocketAddr, E> {

@@ -48,6 +48,20 @@ fn bad_values_name_their_key() {
     check("[server]\nlisten = [\"localhost:8080\"]", &["server.listen", "`localhost:8080`", "IP:PORT"]);
     check("[server]\nlisten = [\"127.0.0.1\"]", &["server.listen", "IP:PORT"]);
     check("[server]\nlisten = []", &["server.listen", "at least one"]);
+    check("[server.tls]\nlisten = [\"127.0.0.1:1\"]\nkey_file = \"k\"", &["server.tls.certificate_file", "missing"]);
+    check(
+        "[server.tls]\nlisten = [\"127.0.0.1:1\"]\ncertificate_file = \"c\"",
+        &["server.tls.key_file: is missing", "server.tls.listen"],
+    );
+    check("[server.tls]\nkey_file = \"k\"", &["server.tls.key_file", "of no use", "server.tls.listen"]);
+    check("[server.tls]\nlisten = [\"localhost:1\"]", &["server.tls.listen", "`localhost:1`", "IP:PORT"]);
+    check("[server.tls]\ncert = \"c\"", &["server.tls.cert", "unknown field"]);
+    let files = "certificate_file = \"c\"\nkey_file = \"k\"";
+    check(&format!("[server.tls]\nlisten = [\"127.0.0.1:8080\"]\n{files}"), &["server.tls.listen", "twice"]);
+    check(
+        &format!("[server.tls]\nlisten = [\"0.0.0.0:1\"]\n{files}"),
+        &["entitlements.users", "server.tls.listen has 0.0.0.0:1", "loopback"],
+    );
     check("[server]\nlisten = 8080", &["server.listen", "list of addresses"]);
     check("[server]\nlisten = [\"127.0.0.1:80\", \"127.0.0.1:80\"]", &["server.listen", "twice"]);
     check("[admin]\nlisten = [\"127.0.0.1:8080\"]", &["admin.listen", "twice"]);
@@ -199,6 +213,14 @@ fn the_delay_depends_on_the_users() {
 }
 
 #[test]
+fn clients_may_come_over_tls_alone() {
+    let toml =
+        "[server]\nlisten = []\n[server.tls]\nlisten = \"127.0.0.1:1\"\ncertificate_file = \"c\"\nkey_file = \"k\"";
+    let server = check_load(toml, &[], None).unwrap().server;
+    assert_eq!((server.listen.len(), server.tls.listen.len()), (0, 1));
+}
+
+#[test]
 fn secrets_are_masked() {
     let toml = "[feed.coinbase]\nurl = \"wss://me:hunter2@feed.example.com/ws?key=hunter3\"";
     let config = check_load(toml, &[], None).unwrap();
@@ -243,6 +265,8 @@ fn the_example_has_every_key() {
         && entitlements.users.is_some()
         && entitlements.issuer.is_some()
         && entitlements.audience.is_some()
+        && config.server.tls.certificate_file.is_some()
+        && config.server.tls.key_file.is_some()
         && key.secret_file.is_some()
         && key.public_key_file.is_some();
     assert!(all, "{config:?}");

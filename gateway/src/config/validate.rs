@@ -65,9 +65,14 @@ impl Config {
 
     fn check_server(&self, found: &mut Findings) {
         let server = &self.server;
-        found.require(!server.listen.is_empty(), "server.listen", "needs at least one address");
+        let somewhere = !server.listen.is_empty() || !server.tls.listen.is_empty();
+        found.require(somewhere, "server.listen", "needs at least one address, or server.tls.listen does");
         let mut taken: Vec<SocketAddr> = Vec::new();
-        for (key, listen) in [("server.listen", &server.listen), ("admin.listen", &self.admin.listen)] {
+        for (key, listen) in [
+            ("server.listen", &server.listen),
+            ("server.tls.listen", &server.tls.listen),
+            ("admin.listen", &self.admin.listen),
+        ] {
             for address in listen {
                 // Port 0 asks the system for a free one, so it may stand there twice.
                 found.require(
@@ -77,6 +82,15 @@ impl Config {
                 );
                 taken.push(*address);
             }
+        }
+        for (key, file) in [
+            ("server.tls.certificate_file", &server.tls.certificate_file),
+            ("server.tls.key_file", &server.tls.key_file),
+        ] {
+            let needed = !server.tls.listen.is_empty();
+            found.require(file.is_some() || !needed, key, "is missing, and server.tls.listen has addresses");
+            // Somebody who names a certificate believes that clients connect over TLS.
+            found.require(file.is_none() || needed, key, "is of no use while server.tls.listen has no address");
         }
         found.range("server.shards", server.shards, 0..=256);
         found.duration("server.handshake_timeout", server.handshake_timeout, 100 * MS..=HOUR);
@@ -117,6 +131,7 @@ impl Config {
             "fanout.retain_bytes",
             "is less than twice fanout.segment_bytes_max",
         );
+        found.duration("fanout.rest_max", fanout.rest_max, Duration::ZERO..=Duration::from_secs(1));
         found.range("fanout.shard_queue", fanout.shard_queue, 2..=1 << 20);
         found.range("fanout.instruments_max", fanout.instruments_max, 1..=1 << 20);
         found.duration("sequencer.delay", sequencer.delay(), Duration::ZERO..=DAY);
@@ -197,14 +212,16 @@ impl Config {
             found.require(!has_other, &key(other), format_args!("does not belong to {:?}", token_key.algorithm));
         }
         // Their credentials are printed at the start: nobody else's machine may reach them.
-        let outside = self.server.listen.iter().find(|address| !address.ip().is_loopback());
-        if let (true, Some(address)) = (self.is_demo(), outside) {
-            found.add(
-                "entitlements.users",
-                format_args!(
-                    "is needed because server.listen has {address}: the demo users are for loopback addresses only"
-                ),
-            );
+        for (key, listen) in [("server.listen", &self.server.listen), ("server.tls.listen", &self.server.tls.listen)] {
+            let outside = listen.iter().find(|address| !address.ip().is_loopback());
+            if let (true, Some(address)) = (self.is_demo(), outside) {
+                found.add(
+                    "entitlements.users",
+                    format_args!(
+                        "is needed because {key} has {address}: the demo users are for loopback addresses only"
+                    ),
+                );
+            }
         }
     }
 

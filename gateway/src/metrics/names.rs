@@ -67,6 +67,15 @@ metrics! {
     HandshakeMalformed = "gateway_handshakes_refused_total" { reason = "malformed" }, "Handshakes refused, by reason.";
     HandshakeUnauthorized = "gateway_handshakes_refused_total" { reason = "unauthorized" }, "Handshakes refused, by reason.";
     HandshakeDraining = "gateway_handshakes_refused_total" { reason = "draining" }, "Handshakes refused, by reason.";
+    HandshakeTlsPlainHttp = "gateway_handshakes_refused_total" { reason = "tls_plain_http" }, "Handshakes refused, by reason.";
+    HandshakeTlsVersion = "gateway_handshakes_refused_total" { reason = "tls_version" }, "Handshakes refused, by reason.";
+    HandshakeTlsIncompatible = "gateway_handshakes_refused_total" { reason = "tls_incompatible" }, "Handshakes refused, by reason.";
+    HandshakeTlsAlert = "gateway_handshakes_refused_total" { reason = "tls_alert" }, "Handshakes refused, by reason.";
+    HandshakeTlsMalformed = "gateway_handshakes_refused_total" { reason = "tls_malformed" }, "Handshakes refused, by reason.";
+    HandshakesTlsFull = "gateway_tls_handshakes_total" { kind = "full" }, "TLS handshakes done, by kind.";
+    HandshakesTlsResumed = "gateway_tls_handshakes_total" { kind = "resumed" }, "TLS handshakes done, by kind.";
+    CertificatesReloaded = "gateway_certificate_reloads_total" { result = "ok" }, "Readings of the TLS certificate while running, by result.";
+    CertificatesNotReloaded = "gateway_certificate_reloads_total" { result = "failed" }, "Readings of the TLS certificate while running, by result.";
     AcceptErrors = "gateway_accept_errors_total", "Connections that the system could not hand over.";
 
     SignIns = "gateway_sign_ins_total", "Clients signed in.";
@@ -125,6 +134,7 @@ metrics! {
     /// What rises and falls; each thread sets its own part.
     Gauge:
     Connections = "gateway_connections", "Clients signed in now.";
+    TlsConnections = "gateway_tls_connections", "Clients signed in now over TLS.";
     Handshakes = "gateway_handshakes", "Connections that have not signed in yet.";
     Subscriptions = "gateway_subscriptions", "Channels subscribed to, all clients together.";
     ClientsBehind = "gateway_outbox_behind", "Clients for which data waits.";

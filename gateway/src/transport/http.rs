@@ -17,7 +17,7 @@ use protocol::Encoding;
 
 use crate::context::Context;
 use crate::metrics::{Counter, ThreadMetrics};
-use crate::transport::opening::Opening;
+use crate::transport::opening::{self, Opening};
 
 /// Largest head of a request, bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -49,6 +49,7 @@ enum Head {
 /// Reads the connection's request. `None` where no WebSocket comes of it; the client has been told why.
 pub(crate) async fn serve(opening: &mut Opening, context: &Context, metrics: &ThreadMetrics) -> Option<Accepted> {
     let answered = tokio::time::timeout(context.server.handshake_timeout, request(opening)).await;
+    opening.count_handshake(metrics);
     let answer = match answered {
         Ok(Ok((Head::Complete(request, _), received))) => {
             answer(&request, context, metrics).map(|accepted| Accepted { received, ..accepted })
@@ -60,7 +61,7 @@ pub(crate) async fn serve(opening: &mut Opening, context: &Context, metrics: &Th
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "no HTTP request");
-            metrics.add(Counter::HandshakeMalformed, 1);
+            metrics.add(opening::refused_counter(&error), 1);
             return None;
         }
         Err(_) => {

@@ -16,9 +16,18 @@ use crate::context::Context;
 use crate::metrics::{Counter, Gauge, ThreadMetrics};
 use crate::sign_in::{SignedIn, sign_in};
 use crate::transport::opening::Opening;
+use crate::transport::tls::{Certificates, TlsSession};
 
 /// Connections that wait in the kernel for `accept`.
 const BACKLOG: i32 = 4096;
+
+/// One of a shard's listening sockets.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) socket: std::net::TcpListener,
+    /// Where clients are to speak TLS.
+    pub(crate) certificates: Option<Arc<Certificates>>,
+}
 
 /// Binds `address` once for each shard; port 0 becomes the same free port for all.
 ///
@@ -80,6 +89,7 @@ impl Arrivals {
 /// Accepts connections for one shard until the task is dropped.
 pub(crate) async fn accept(
     listener: TcpListener,
+    certificates: Option<Arc<Certificates>>,
     context: Arc<Context>,
     metrics: Arc<ThreadMetrics>,
     arrivals: Rc<Arrivals>,
@@ -98,19 +108,28 @@ pub(crate) async fn accept(
         metrics.add(Counter::ConnectionsOpened, 1);
         let Ok(address) = context.addresses.acquire(peer.ip()) else {
             metrics.add(Counter::HandshakeAddressLimit, 1);
-            refuse(&stream, "too many connections from this address");
+            refuse(&stream, certificates.is_some(), "too many connections from this address");
             continue;
         };
         if arrivals.under_way.get() >= context.server.handshakes_max {
             metrics.add(Counter::HandshakeTooMany, 1);
-            refuse(&stream, "too many sign-ins in progress");
+            refuse(&stream, certificates.is_some(), "too many sign-ins in progress");
             continue;
         }
+        let tls = match certificates.as_ref().map(|certificates| TlsSession::accept(certificates.current())) {
+            None => None,
+            Some(Ok(session)) => Some(Box::new(session)),
+            Some(Err(error)) => {
+                metrics.add(Counter::AcceptErrors, 1);
+                tracing::error!(%error, "no TLS could be made");
+                continue;
+            }
+        };
         arrivals.under_way.set(arrivals.under_way.get() + 1);
         metrics.set(Gauge::Handshakes, arrivals.under_way.get() as u64);
         let (context, metrics, arrivals) = (context.clone(), metrics.clone(), arrivals.clone());
         tokio::task::spawn_local(async move {
-            if let Some(signed_in) = sign_in(Opening::new(stream), peer, address, &context, &metrics).await {
+            if let Some(signed_in) = sign_in(Opening::new(stream, tls), peer, address, &context, &metrics).await {
                 arrivals.queue.borrow_mut().push_back(signed_in);
                 arrivals.came.notify_one();
             }
@@ -120,8 +139,12 @@ pub(crate) async fn accept(
     }
 }
 
-/// Answers a connection that is not even read from, without waiting for it.
-fn refuse(stream: &TcpStream, message: &str) {
+/// Answers a connection that is not even read from, without waiting for it. One that is to speak TLS is just closed:
+/// shaking hands first is what is to be saved.
+fn refuse(stream: &TcpStream, tls: bool, message: &str) {
+    if tls {
+        return;
+    }
     let body = serde_json::json!({ "error": "TOO_MANY_CONNECTIONS", "message": message }).to_string();
     let answer = format!(
         "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\

@@ -1,13 +1,18 @@
-//! A connection that is no session yet: what reading a request and signing in need of a socket. Owned by one task
-//! of its shard's thread.
+//! A connection that is no session yet: what reading a request and signing in need of a socket, with or without TLS.
+//! Owned by one task of its shard's thread.
 //!
-//! Very many may be opening at a time, so nothing here has a buffer: input is read onto the stack and handed on.
+//! Very many may be opening at a time, so nothing here has a buffer: input is read onto the stack and handed on. TLS
+//! shakes hands as part of the first read.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+
+use super::stream::Stream;
+use super::tls::{TlsError, TlsSession};
+use crate::metrics::{Counter, ThreadMetrics};
 
 /// Bytes that are read at a time: a request with a long token, or a sign-in.
 const READ_BYTES: usize = 4096;
@@ -19,56 +24,107 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Opening {
     stream: TcpStream,
+    tls: Option<Box<TlsSession>>,
 }
 
 impl Opening {
-    pub(crate) fn new(stream: TcpStream) -> Opening {
-        Opening { stream }
+    pub(crate) fn new(stream: TcpStream, tls: Option<Box<TlsSession>>) -> Opening {
+        Opening { stream, tls }
     }
 
     /// Waits for input, and hands it to `take`, which may change it in place.
     ///
     /// # Errors
-    /// The system's; `UnexpectedEof` where the client has closed its side.
+    /// The system's; `UnexpectedEof` where the client has closed its side, `InvalidData` with a [`TlsError`] where its
+    /// TLS is refused, which it has been told.
     pub(crate) async fn read(&mut self, mut take: impl FnMut(&mut [u8])) -> io::Result<()> {
         loop {
             self.stream.readable().await?;
-            if self.try_read(&mut take)? {
+            let taken = self.try_read(&mut take);
+            // Once the handshake is done, TLS has nothing to say that could not wait for what is written next.
+            if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+                self.send_unsent().await?;
+            }
+            if taken? {
                 return Ok(());
             }
         }
     }
 
     /// False where there was nothing after all. Not async, so that the buffer is no part of the task.
-    fn try_read(&self, take: &mut impl FnMut(&mut [u8])) -> io::Result<bool> {
+    fn try_read(&mut self, take: &mut impl FnMut(&mut [u8])) -> io::Result<bool> {
         let mut buffer = [0u8; READ_BYTES];
-        match self.stream.try_read(&mut buffer) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                take(&mut buffer[..read]);
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
+        let read = match self.stream.try_read(&mut buffer) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let Some(tls) = &mut self.tls else {
+            take(&mut buffer[..read]);
+            return Ok(true);
+        };
+        let mut plaintext = Vec::new();
+        tls.receive(&mut buffer[..read], &mut |record| plaintext.extend_from_slice(record))
+            .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        if !plaintext.is_empty() {
+            take(&mut plaintext);
+        } else if tls.is_closed() {
+            return Err(ErrorKind::UnexpectedEof.into());
         }
+        Ok(!plaintext.is_empty())
     }
 
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's; `InvalidData` where TLS has ended.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        let Some(tls) = &mut self.tls else { return self.stream.write_all(bytes).await };
+        tls.queue(bytes).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        self.send_unsent().await
+    }
+
+    /// Sends what TLS has to say. A wait that is given up loses nothing and repeats nothing.
+    async fn send_unsent(&mut self) -> io::Result<()> {
+        while !self.try_send_unsent()? {
+            self.stream.writable().await?;
+        }
+        Ok(())
+    }
+
+    /// True where nothing is left.
+    fn try_send_unsent(&mut self) -> io::Result<bool> {
+        let Some(tls) = &mut self.tls else { return Ok(true) };
+        while !tls.unsent().is_empty() {
+            match self.stream.try_write(tls.unsent()) {
+                Ok(sent) => tls.advance(sent),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Writes what the socket takes at once: enough for a last word to a client that has been sent little.
     pub(crate) fn write_now(&mut self, bytes: &[u8]) {
-        let _ = self.stream.try_write(bytes);
+        match &mut self.tls {
+            None => drop(self.stream.try_write(bytes)),
+            // Where TLS has ended there is nothing to say it in.
+            Some(tls) => drop(tls.queue(bytes)),
+        }
+        let _ = self.try_send_unsent();
     }
 
     /// Lets the client read its last bytes before the connection goes: closes our side, and waits for the
     /// client's, for a second at most. Without it, unread input would make the kernel throw our bytes away.
     pub(crate) async fn linger(mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.close();
+        }
+        let _ = self.try_send_unsent();
+        // What still comes is of no interest, so it is not decrypted.
+        self.tls = None;
         let _ = tokio::time::timeout(LINGER, async {
             let _ = self.stream.shutdown().await;
             while self.read(|_| ()).await.is_ok() {}
@@ -76,11 +132,25 @@ impl Opening {
         .await;
     }
 
+    /// Counts the TLS handshake, where there was one.
+    pub(crate) fn count_handshake(&self, metrics: &ThreadMetrics) {
+        if let Some(tls) = self.tls.as_ref().filter(|tls| !tls.is_handshaking()) {
+            let resumed = tls.is_resumed();
+            metrics.add(if resumed { Counter::HandshakesTlsResumed } else { Counter::HandshakesTlsFull }, 1);
+        }
+    }
+
     /// The socket, for its session.
     ///
     /// # Errors
     /// The system's.
-    pub(crate) fn into_stream(self) -> io::Result<std::net::TcpStream> {
-        self.stream.into_std()
+    pub(crate) fn into_stream(self) -> io::Result<Stream> {
+        Ok(Stream::new(self.stream.into_std()?, self.tls))
     }
+}
+
+/// What a handshake that ended with this error counts as.
+pub(crate) fn refused_counter(error: &io::Error) -> Counter {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref::<TlsError>());
+    tls.map_or(Counter::HandshakeMalformed, TlsError::counter)
 }

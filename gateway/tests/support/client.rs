@@ -13,6 +13,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::{Bytes, Error, Message, WebSocket};
 
+use super::tls::{Trust, Wire};
 use super::{PATIENCE, connect, now_ns};
 
 /// The masks of RFC 6455 hide nothing from a server.
@@ -78,7 +79,7 @@ pub struct Refused {
 }
 
 pub struct Client {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Wire>,
     waiting: VecDeque<Received>,
     /// The acknowledgement of the sign-in, where it has come.
     pub session: Value,
@@ -87,11 +88,11 @@ pub struct Client {
 impl Client {
     /// Upgrades `path` with these headers.
     pub fn upgrade(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Client, Refused> {
-        Client::upgrade_on(connect(address), path, headers)
+        Client::upgrade_on(connect(address).into(), path, headers)
     }
 
-    fn upgrade_on(stream: TcpStream, path: &str, headers: &[(&str, &str)]) -> Result<Client, Refused> {
-        let address = stream.peer_addr().unwrap();
+    pub fn upgrade_on(stream: Wire, path: &str, headers: &[(&str, &str)]) -> Result<Client, Refused> {
+        let address = stream.socket().peer_addr().unwrap();
         let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
         for (name, value) in headers {
             let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -126,6 +127,21 @@ impl Client {
         client
     }
 
+    /// Connects over TLS and signs in with an `auth` message.
+    #[track_caller]
+    pub fn over_tls(address: SocketAddr, trust: &Trust, user: &Credential) -> Client {
+        Client::sign_in_on(trust.shake(connect(address)), user)
+    }
+
+    /// Upgrades and signs in over a connection that there is.
+    #[track_caller]
+    pub fn sign_in_on(stream: Wire, user: &Credential) -> Client {
+        let mut client = Client::upgrade_on(stream, "/stream", &[]).unwrap();
+        assert_eq!(client.receive()["msg"], "connected");
+        client.authenticate(&user.key, &user.secret);
+        client
+    }
+
     /// Connects and signs in with a token in the request.
     #[track_caller]
     pub fn with_token(address: SocketAddr, token: &str) -> Client {
@@ -140,15 +156,18 @@ impl Client {
     /// gateway notices soon.
     #[track_caller]
     pub fn with_small_buffer(address: SocketAddr, user: &Credential) -> Client {
+        Client::sign_in_on(Client::small_socket(address).into(), user)
+    }
+
+    /// A connection with such a buffer.
+    #[track_caller]
+    pub fn small_socket(address: SocketAddr) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         // Before connecting, so that the window is never larger.
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(&address.into()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut client = Client::upgrade_on(socket.into(), "/stream", &[]).unwrap();
-        assert_eq!(client.receive()["msg"], "connected");
-        client.authenticate(&user.key, &user.secret);
-        client
+        socket.into()
     }
 
     #[track_caller]
@@ -171,6 +190,12 @@ impl Client {
     pub fn send_raw(&mut self, bytes: &[u8]) {
         use std::io::Write;
         let _ = self.socket.get_mut().write_all(bytes);
+    }
+
+    /// Writes bytes to the socket beneath TLS.
+    pub fn send_beneath_tls(&mut self, bytes: &[u8]) {
+        use std::io::Write;
+        let _ = self.socket.get_ref().socket().write_all(bytes);
     }
 
     /// Writes one masked frame.
@@ -303,8 +328,14 @@ impl Client {
         self.waiting.extend(array.into_iter().map(|value| Received { text: text.clone(), value, at_ns }));
     }
 
+    /// What the connection itself gives next; nothing where it was ended as it should be, behind the last frame.
+    pub fn read_raw(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        use std::io::Read;
+        self.socket.get_mut().read(buffer)
+    }
+
     pub fn set_patience(&mut self, patience: Duration) {
-        self.socket.get_mut().set_read_timeout(Some(patience)).unwrap();
+        self.socket.get_ref().socket().set_read_timeout(Some(patience)).unwrap();
     }
 
     /// Says goodbye and waits for the answer.

@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod program;
+pub mod tls;
 pub mod venue;
 
 use std::io::{Read, Write};
@@ -51,6 +52,8 @@ pub fn environment(settings: &[(&str, &str)]) -> Vec<(String, String)> {
 pub struct Running {
     gateway: Option<Gateway>,
     pub address: SocketAddr,
+    /// Where clients connect over TLS, where they can.
+    pub tls_address: Option<SocketAddr>,
     pub admin: SocketAddr,
     /// The demo users': free, premium, enterprise. Empty with a users file.
     pub users: Vec<Credential>,
@@ -62,7 +65,8 @@ pub fn start(settings: &[(&str, &str)]) -> Running {
     let config = Config::load(None, environment(settings), None).unwrap();
     let gateway = Gateway::start(&config, None).unwrap();
     let users = gateway.entrance().credentials().unwrap();
-    Running { address: gateway.clients()[0], admin: gateway.admin()[0], users, gateway: Some(gateway) }
+    let tls_address = gateway.tls_clients().first().copied();
+    Running { address: gateway.clients()[0], tls_address, admin: gateway.admin()[0], users, gateway: Some(gateway) }
 }
 
 impl Running {

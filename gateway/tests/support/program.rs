@@ -16,6 +16,8 @@ pub struct Program {
     _stdout: BufReader<ChildStdout>,
     _state: Directory,
     pub address: SocketAddr,
+    /// Where clients connect over TLS, where they can.
+    pub tls_address: Option<SocketAddr>,
     pub admin: SocketAddr,
     /// The demo users', as the program has printed them: free, premium, enterprise.
     pub users: Vec<Credential>,
@@ -33,7 +35,7 @@ pub fn spawn(settings: &[(&str, &str)], arguments: &[&str]) -> Program {
     let state = Directory::new();
     let mut child = command(settings, arguments, &state).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let (mut address, mut admin, mut users) = (None, None, Vec::<Credential>::new());
+    let (mut address, mut tls_address, mut admin, mut users) = (None, None, None, Vec::<Credential>::new());
     let demo = settings.iter().all(|(key, _)| *key != "entitlements.users");
     loop {
         let mut line = String::new();
@@ -41,7 +43,9 @@ pub fn spawn(settings: &[(&str, &str)], arguments: &[&str]) -> Program {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["clients", url] => {
-                address = url.strip_prefix("ws://").and_then(|u| u.strip_suffix("/stream")?.parse().ok())
+                let (scheme, rest) = url.split_once("://").unwrap();
+                let parsed = rest.strip_suffix("/stream").and_then(|address| address.parse().ok());
+                *(if scheme == "wss" { &mut tls_address } else { &mut address }) = parsed;
             }
             ["admin", url, ..] => {
                 admin = url.strip_prefix("http://").and_then(|u| u.strip_suffix("/readyz")?.parse().ok())
@@ -63,7 +67,7 @@ pub fn spawn(settings: &[(&str, &str)], arguments: &[&str]) -> Program {
         }
     }
     let (address, admin) = (address.unwrap(), admin.unwrap());
-    Program { child, _stdout: stdout, _state: state, address, admin, users }
+    Program { child, _stdout: stdout, _state: state, address, tls_address, admin, users }
 }
 
 /// Runs the program to its end.

@@ -1,0 +1,153 @@
+//! `loadtest`: parse, plan, run, report, exit.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use loadtest::cli::{Cli, Command, Run, VenueArgs};
+use loadtest::clock::wall_ns;
+use loadtest::compare::CompareArgs;
+use loadtest::coordinator::{Coordinator, Halt};
+use loadtest::facts::Facts;
+use loadtest::orders::TurnedAway;
+use loadtest::outcome::{HarnessLimits, Header};
+use loadtest::plan::{System, plan, raise_descriptor_limit};
+use loadtest::report::table::Style;
+use loadtest::scan::Stamp;
+use loadtest::scenario::{Kind, read_file};
+use loadtest::venue::{Popularity, VenueSettings, product_names};
+use loadtest::{compare, facts, report, venue, worker};
+
+/// Exit statuses beside those of an outcome, as in BSD's sysexits where it has one.
+const WRONG_ARGUMENTS: u8 = 64;
+const TARGET_UNAVAILABLE: u8 = 69;
+const INTERNAL: u8 = 70;
+const SYSTEM_LIMITS: u8 = 71;
+const INTERRUPTED: u8 = 130;
+
+/// What to say, and the status to end with.
+struct Failure(u8, anyhow::Error);
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Where nobody reads it any more, nobody misses it.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return ExitCode::from(if asked { 0 } else { WRONG_ARGUMENTS });
+        }
+    };
+    let done = match cli.command.run() {
+        Ok((kind, run)) => load(kind, run),
+        Err(Command::Compare(arguments)) => set_side_by_side(&arguments),
+        Err(Command::Venue(arguments)) => serve(arguments),
+        Err(_) => worker::run().map(|()| 0).map_err(|error| Failure(INTERNAL, error)),
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(Failure(status, error)) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn load(kind: Kind, mut run: Run) -> Result<u8, Failure> {
+    let wrong = |error: anyhow::Error| Failure(WRONG_ARGUMENTS, error);
+    let internal = |error: anyhow::Error| Failure(INTERNAL, error);
+    let outputs = run.outputs();
+    if let Some(path) = &run.scenario {
+        run.wishes = run.wishes.or(read_file(path).map_err(wrong)?);
+    }
+    let credentials =
+        run.identity.credentials(|name| std::env::var(name).ok()).map_err(anyhow::Error::msg).map_err(wrong)?;
+    let scenario = run.wishes.clone().resolve(kind).map_err(|error| wrong(error.into()))?;
+    raise_descriptor_limit();
+    let assignments = plan(&scenario, credentials, &System::read()).map_err(|error| {
+        let status = if error.is_of_the_machine() { SYSTEM_LIMITS } else { WRONG_ARGUMENTS };
+        Failure(status, error.into())
+    })?;
+    let mut wishes = run.wishes.or(kind.defaults());
+    wishes.target = wishes.target.iter().map(|url| facts::masked_url(url)).collect();
+    let header = Header {
+        scenario: kind.name().to_owned(),
+        targets: wishes.target.clone(),
+        settings: serde_json::to_value(&wishes).context("writing the settings").map_err(internal)?,
+        command: facts::masked_command(std::env::args()),
+        facts: Facts::read(),
+        started_ns: wall_ns(),
+        latency_from: match scenario.stamp {
+            Stamp::Rx => "the gateway's read of the venue's socket (rx)".to_owned(),
+            Stamp::Event => "the venue's time of the event (t)".to_owned(),
+        },
+        interval_ns: worker::INTERVAL_NS,
+        limits: HarnessLimits {
+            lag_ns_max: scenario.max_lag_ns,
+            clock_tolerance_ns: scenario.clock_tolerance_ns,
+            ..HarnessLimits::default()
+        },
+    };
+    let stop = stop_flag().map_err(internal)?;
+    let coordinator = Coordinator::start(scenario, &assignments, header, stop).map_err(internal)?;
+    let outcome = coordinator.run().map_err(|halt| match halt {
+        Halt::TurnedAway(TurnedAway::Exhausted, text) => Failure(
+            SYSTEM_LIMITS,
+            anyhow::anyhow!(
+                "no descriptor or port was left: {text}. Other programs use them; try more --sources or --workers"
+            ),
+        ),
+        Halt::TurnedAway(TurnedAway::Unreachable, text) => {
+            Failure(TARGET_UNAVAILABLE, anyhow::anyhow!("the target cannot be reached: {text}"))
+        }
+        Halt::TurnedAway(TurnedAway::Refused, text) => {
+            Failure(TARGET_UNAVAILABLE, anyhow::anyhow!("the target turned the first client away: {text}"))
+        }
+        Halt::Interrupted => Failure(INTERRUPTED, anyhow::anyhow!("interrupted")),
+        Halt::Failed(error) => internal(error),
+    })?;
+    report::write_all(&outcome, &outputs).map_err(internal)?;
+    Ok(outcome.exit_status())
+}
+
+fn set_side_by_side(arguments: &CompareArgs) -> Result<u8, Failure> {
+    let comparison = compare::run(arguments).map_err(|error| Failure(WRONG_ARGUMENTS, error))?;
+    let style = if std::io::stdout().is_terminal() { Style::Coloured } else { Style::Plain };
+    print!("{}", comparison.text(style));
+    let failures = arguments.fail_above.map(|share| comparison.failures(share)).unwrap_or_default();
+    for failure in &failures {
+        eprintln!("loadtest: {failure}");
+    }
+    Ok(u8::from(!failures.is_empty()))
+}
+
+fn serve(arguments: VenueArgs) -> Result<u8, Failure> {
+    let settings = VenueSettings {
+        listen: arguments.listen,
+        products: product_names(arguments.products),
+        rate: arguments.rate,
+        trade_share: arguments.trade_share,
+        popularity: Popularity::Zipf(arguments.zipf),
+        seed: arguments.seed,
+    };
+    let stop = stop_flag().map_err(|error| Failure(INTERNAL, error))?;
+    venue::run(settings, arguments.gateway_env.as_deref(), &stop).map_err(|error| Failure(INTERNAL, error))?;
+    Ok(0)
+}
+
+/// Set by SIGINT and SIGTERM. A second one ends the process at once.
+fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), Arc::clone(&stop)).context("signals")?;
+        flag::register(signal, Arc::clone(&stop)).context("signals")?;
+    }
+    Ok(stop)
+}

@@ -1,0 +1,226 @@
+//! What coordinator and workers say to each other: one JSON line each, orders on the worker's standard input, words on its
+//! standard output. Times that cross are Unix ns. A worker ends when its standard input does.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use protocol::ChannelKind;
+use serde::{Deserialize, Serialize};
+
+use crate::sample::Sample;
+use crate::scan::Stamp;
+
+/// The first line: what a worker is to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    /// From 0; client `g` of the run belongs to worker `g % workers`.
+    pub worker: u32,
+    pub workers: u32,
+    /// Most clients that the run will have, those of all workers.
+    pub clients_max: u64,
+    /// At least one; client `g` connects to `g % targets`.
+    pub targets: Vec<Target>,
+    /// Addresses to connect from, used in turn; empty: the system chooses.
+    pub sources: Vec<IpAddr>,
+    pub credentials: Option<Credentials>,
+    pub sign_in: SignIn,
+    pub encoding: WireEncoding,
+    pub interest: Interest,
+    pub seed: u64,
+    pub stamp: Stamp,
+    /// How far ahead of this machine's clock a message may be, ns.
+    pub clock_tolerance_ns: u64,
+    /// One message of so many is checked field by field; at least 1.
+    pub check_every: u64,
+    /// Clients whose messages are not timed, because they will be stalled.
+    pub stalled_share: f64,
+    pub tls: TlsTrust,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Target {
+    pub address: SocketAddr,
+    /// For `Host` and for the certificate, without the port.
+    pub host: String,
+    /// `Host` as it is sent.
+    pub authority: String,
+    /// Path and query.
+    pub path: String,
+    pub tls: bool,
+}
+
+/// What clients sign in with. In no report and in no `Debug`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credentials {
+    Key { key: String, secret: String },
+    Token(String),
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Credentials::Key { .. } => "Key(***)",
+            Credentials::Token(_) => "Token(***)",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum SignIn {
+    /// In the upgrade request.
+    Header,
+    /// By an `auth` message.
+    Message,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum WireEncoding {
+    Json,
+    #[value(name = "msgpack")]
+    #[serde(rename = "msgpack")]
+    MessagePack,
+}
+
+/// Whose certificate a server may show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TlsTrust {
+    /// One that a public authority signed.
+    Public,
+    /// One that an authority in this PEM text signed.
+    Authority(String),
+    /// Any.
+    Anybody,
+}
+
+/// What clients subscribe to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interest {
+    pub channels: Vec<ChannelName>,
+    pub symbols: Vec<String>,
+    pub basket: Basket,
+    pub max_rate: Option<f64>,
+}
+
+/// A channel by its name in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum ChannelName {
+    Trades,
+    Quotes,
+    Bars,
+    #[value(name = "updatedBars")]
+    UpdatedBars,
+}
+
+impl ChannelName {
+    pub const fn kind(self) -> ChannelKind {
+        match self {
+            ChannelName::Trades => ChannelKind::Trades,
+            ChannelName::Quotes => ChannelKind::Quotes,
+            ChannelName::Bars => ChannelKind::Bars,
+            ChannelName::UpdatedBars => ChannelKind::UpdatedBars,
+        }
+    }
+
+    pub const fn of(kind: ChannelKind) -> ChannelName {
+        match kind {
+            ChannelKind::Trades => ChannelName::Trades,
+            ChannelKind::Quotes => ChannelName::Quotes,
+            ChannelKind::Bars => ChannelName::Bars,
+            ChannelKind::UpdatedBars => ChannelName::UpdatedBars,
+        }
+    }
+}
+
+/// Which of the symbols a client takes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basket {
+    /// Every one.
+    All,
+    /// `*`.
+    Wildcard,
+    /// So many, drawn for each client; the `i`th symbol with a weight of `1 / i^exponent`.
+    Drawn { each: u32, exponent: f64 },
+}
+
+/// What a worker is to do next.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// A new phase begins; what the one before still had to do is dropped.
+    Phase { index: u32, job: Job, start_ns: i64 },
+    /// Tell what the highest numbers are. Answered by [`Word::Surveyed`].
+    Survey,
+    /// What anybody has seen when all clients are ready: whoever has nothing of a channel that goes on from here lacks it.
+    Baseline { marks: Vec<Mark> },
+    /// Clients get so long to reach these numbers, then what lacks is missing. Answered by [`Word::Settled`].
+    Settle { marks: Vec<Mark>, wait_ns: u64 },
+    /// The end: a last sample, and [`Word::Ended`].
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Job {
+    /// Clients stay as they are.
+    Hold,
+    /// Clients `from..to` connect, or, where `to < from`, those from `to` on leave. `rate` a second in all workers together;
+    /// `None`: all at once. Answered by [`Word::Arrived`] when none is under way any more.
+    Populate { from: u64, to: u64, rate: Option<f64> },
+    /// The clients of `stalled_share` stop reading until the next phase.
+    Stall,
+    /// So many subscribe and unsubscribe commands a second, in all workers together.
+    Churn { rate: f64 },
+    /// Every so often this share of the clients is cut and returns at once; none any more after `for_ns`.
+    Cut { share: f64, every_ns: u64, for_ns: u64 },
+    /// All are cut, and return within this time. Answered by [`Word::Arrived`].
+    Return { within_ns: u64 },
+}
+
+/// The highest number of a channel in an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    pub epoch: u64,
+    pub channel: ChannelName,
+    pub symbol: String,
+    pub last: u64,
+}
+
+/// What a worker tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word<'a> {
+    /// At the end of each interval and phase.
+    Sample(Cow<'a, Sample>),
+    /// Nobody of that phase is under way any more.
+    Arrived {
+        phase: u32,
+    },
+    Surveyed {
+        marks: Vec<Mark>,
+    },
+    Settled,
+    /// The first client was turned away before any had a session.
+    TurnedAway {
+        reason: TurnedAway,
+        text: String,
+    },
+    Ended,
+}
+
+/// Why a run cannot begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnedAway {
+    /// Nobody answers at the target.
+    Unreachable,
+    /// The server said no.
+    Refused,
+    /// No descriptor or port was left.
+    Exhausted,
+}
