@@ -47,6 +47,10 @@ enum Op {
         bytes: usize,
     },
     Turn,
+    /// How long clients rest after a write.
+    Rest {
+        ms: u64,
+    },
     Advance {
         ms: u64,
     },
@@ -75,6 +79,8 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (client.clone(), 0..8 * FRAME_BYTES).prop_map(|(client, bytes)| Op::Room { client, bytes }),
         6 => Just(Op::Turn),
         1 => (0..200u64).prop_map(|ms| Op::Advance { ms }),
+        1 => (0..3u64).prop_map(|ms| Op::Advance { ms }),
+        1 => prop_oneof![Just(0), 1..5u64].prop_map(|ms| Op::Rest { ms }),
         1 => client.prop_map(|client| Op::Reopen { client }),
     ]
 }
@@ -264,6 +270,7 @@ impl Simulation {
             Op::Advance { ms } => {
                 self.rig.advance(ms);
             }
+            Op::Rest { ms } => self.rig.hub.set_rest_ms(ms),
             Op::Reopen { client } => {
                 self.rig.hub.close(self.clients[client].key);
                 self.clients[client] = Simulation::open(&mut self.rig, Encoding::ALL[client % 2]);
@@ -340,8 +347,19 @@ impl Simulation {
         }
     }
 
-    /// After a turn nothing but the log holds on to messages.
+    /// After a turn nothing but the log and the outboxes of those who rest hold on to messages.
     fn check_memory(&mut self) {
+        let resting = |client: &Client| {
+            let subscriber = &self.rig.hub.subscribers[client.key.slot as usize];
+            assert!(subscriber.pending != Pending::Ready, "a turn ends with an empty line");
+            assert!(subscriber.outbox.is_empty() || subscriber.pending == Pending::Resting);
+            assert!(subscriber.pending == Pending::Nothing || subscriber.resting);
+            subscriber.pending == Pending::Resting
+        };
+        let resting: Vec<bool> = self.clients.iter().map(resting).collect();
+        if resting.contains(&true) {
+            return;
+        }
         assert!(self.segments.iter().all(|segment| Arc::strong_count(segment) == 1));
         self.segments.clear();
         for client in &self.clients {
@@ -364,6 +382,7 @@ impl Simulation {
             self.rig.sockets.get_mut(&key).unwrap().1.room = None;
             self.rig.hub.writable(key);
         }
+        self.rig.hub.set_rest_ms(0);
         self.rig.turn();
         // Longer than any interval.
         self.rig.advance(100);
