@@ -27,18 +27,20 @@ impl Serialize for Time {
             format_rfc3339(self.0, &mut text);
             serializer.serialize_str(std::str::from_utf8(&text).expect("a time is ASCII"))
         } else {
-            // 30 bits of ns over 34 bits of seconds; extension type -1.
+            // The shortest form: 32 bits of seconds, or 30 bits of ns over 34 bits of seconds. Extension type -1.
             let (seconds, nanos) = (self.0.div_euclid(1_000_000_000) as u64, self.0.rem_euclid(1_000_000_000) as u64);
-            serializer.serialize_newtype_struct("_ExtStruct", &(-1i8, Bytes((nanos << 34 | seconds).to_be_bytes())))
+            let long = (nanos << 34 | seconds).to_be_bytes();
+            let bytes = if nanos == 0 { &long[4..] } else { &long[..] };
+            serializer.serialize_newtype_struct("_ExtStruct", &(-1i8, Bytes(bytes)))
         }
     }
 }
 
-struct Bytes([u8; 8]);
+struct Bytes<'a>(&'a [u8]);
 
-impl Serialize for Bytes {
+impl Serialize for Bytes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        serializer.serialize_bytes(self.0)
     }
 }
 

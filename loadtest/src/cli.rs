@@ -25,25 +25,25 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Clients connect at a steady rate, then all at once: handshakes a second, time to the first message.
-    Connect(Run),
+    Connect(Box<Run>),
     /// Clients sit on a quiet subscription: memory for each (give --pid or --metrics).
-    Idle(Run),
+    Idle(Box<Run>),
     /// Everybody is on the same channel: latency, losses, processor time for each message.
-    Broadcast(Run),
+    Broadcast(Box<Run>),
     /// Each client has some of many symbols, the popular ones more often.
-    Watchlist(Run),
+    Watchlist(Box<Run>),
     /// Sequenced channels: order, gaps, duplicates; clients are cut and have to go on where they were.
-    Signals(Run),
+    Signals(Box<Run>),
     /// A share of the clients stops reading: the others must not notice, and the stalled must lose nothing unsaid.
-    Slow(Run),
+    Slow(Box<Run>),
     /// Subscribe and unsubscribe commands at a steady rate.
-    Churn(Run),
+    Churn(Box<Run>),
     /// Everybody drops at once and returns with `since`.
-    Reconnect(Run),
+    Reconnect(Box<Run>),
     /// A long run in phases: does anything creep?
-    Soak(Run),
+    Soak(Box<Run>),
     /// Raises clients or rate until a limit breaks, and says where.
-    FindMax(Run),
+    FindMax(Box<Run>),
     /// Sets two runs side by side.
     Compare(CompareArgs),
     /// A venue for the gateway's live feed: ticks on a schedule that does not bend.
@@ -55,7 +55,7 @@ pub enum Command {
 
 impl Command {
     /// The run that a subcommand asks for.
-    pub fn run(self) -> Result<(Kind, Run), Command> {
+    pub fn run(self) -> Result<(Kind, Box<Run>), Command> {
         Ok(match self {
             Command::Connect(run) => (Kind::Connect, run),
             Command::Idle(run) => (Kind::Idle, run),

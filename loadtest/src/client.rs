@@ -394,9 +394,10 @@ impl Client {
         self.slots.binary_search_by_key(&key, |slot| slot.key)
     }
 
-    /// Whether the sign-in goes by a message of its own.
+    /// Whether the sign-in goes by a message of its own. Without credentials it does too: the server says at once then what
+    /// it thinks of that, and not when it has waited for long enough.
     fn signs_in_by_message(shared: &Shared) -> bool {
-        shared.assignment.sign_in == SignIn::Message
+        shared.assignment.sign_in == SignIn::Message || shared.assignment.credentials.is_none()
     }
 }
 

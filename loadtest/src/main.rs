@@ -21,7 +21,7 @@ use loadtest::outcome::{HarnessLimits, Header};
 use loadtest::plan::{System, plan, raise_descriptor_limit};
 use loadtest::report::table::Style;
 use loadtest::scan::Stamp;
-use loadtest::scenario::{Kind, read_file};
+use loadtest::scenario::{Kind, Wishes, read_file};
 use loadtest::venue::{Popularity, VenueSettings, product_names};
 use loadtest::{compare, facts, report, venue, worker};
 
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(kind: Kind, mut run: Run) -> Result<u8, Failure> {
+fn load(kind: Kind, mut run: Box<Run>) -> Result<u8, Failure> {
     let wrong = |error: anyhow::Error| Failure(WRONG_ARGUMENTS, error);
     let internal = |error: anyhow::Error| Failure(INTERNAL, error);
     let outputs = run.outputs();
@@ -75,7 +75,7 @@ fn load(kind: Kind, mut run: Run) -> Result<u8, Failure> {
         let status = if error.is_of_the_machine() { SYSTEM_LIMITS } else { WRONG_ARGUMENTS };
         Failure(status, error.into())
     })?;
-    let mut wishes = run.wishes.or(kind.defaults());
+    let mut wishes = run.wishes.or(Wishes { from: Some(scenario.stamp), ..Wishes::default() }).or(kind.defaults());
     wishes.target = wishes.target.iter().map(|url| facts::masked_url(url)).collect();
     let header = Header {
         scenario: kind.name().to_owned(),

@@ -194,6 +194,7 @@ pub struct Mark {
 /// What a worker tells.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "words are made and taken one at a time")]
 pub enum Word<'a> {
     /// At the end of each interval and phase.
     Sample(Cow<'a, Sample>),

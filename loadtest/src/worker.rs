@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -180,22 +180,30 @@ impl Worker {
                 self.ready(index, false, true)?;
             }
             self.shared.now = self.clock.now();
-            while ordered {
-                match orders.try_recv() {
-                    Ok(order) => {
-                        if self.obey(order.map_err(anyhow::Error::msg)?)? == Flow::End {
-                            return Ok(());
-                        }
-                    }
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => bail!("the coordinator is gone"),
-                }
+            if ordered && self.obey_all(orders)? == Flow::End {
+                return Ok(());
             }
             self.work()?;
             self.settle()?;
             if self.shared.now.mono_ns >= self.interval_end_ns {
                 self.end_interval()?;
                 self.plan_interval();
+            }
+        }
+    }
+
+    /// Does what was ordered until now.
+    fn obey_all(&mut self, orders: &Receiver<Result<Order, String>>) -> anyhow::Result<Flow> {
+        loop {
+            match orders.try_recv() {
+                Ok(order) => {
+                    if self.obey(order.map_err(anyhow::Error::msg)?)? == Flow::End {
+                        return Ok(Flow::End);
+                    }
+                }
+                Err(TryRecvError::Empty) => return Ok(Flow::On),
+                // The coordinator has ended, and has said why.
+                Err(TryRecvError::Disconnected) => return Ok(Flow::End),
             }
         }
     }

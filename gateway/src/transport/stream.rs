@@ -206,3 +206,136 @@ fn write(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
 fn invalid(error: TlsError) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::{Duration, Instant};
+
+    use rustls::{ClientConnection, StreamOwned};
+
+    use super::*;
+    use crate::transport::tls::testing::{Files, Identity};
+
+    type Client = StreamOwned<ClientConnection, std::net::TcpStream>;
+
+    /// Looks until there is something; what never comes fails the test.
+    #[track_caller]
+    fn wait<T>(mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "waited for 30 s");
+            std::thread::yield_now();
+        }
+    }
+
+    /// What a read comes to, when it does not block.
+    #[track_caller]
+    fn read(stream: &mut Stream, buffer: &mut [u8], scratch: &mut Scratch) -> io::Result<usize> {
+        wait(|| match stream.read(buffer, scratch) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            result => Some(result),
+        })
+    }
+
+    /// Both ends of a connection whose handshake is done, over the loopback; ours does not block.
+    fn pair() -> (Stream, Client, Scratch) {
+        let identity = Identity::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let session = TlsSession::accept(Files::new(&identity).open().current()).unwrap();
+        let mut stream = Stream::new(ours, Some(Box::new(session)));
+        let mut client = StreamOwned::new(identity.client(), socket);
+        let mut scratch = Scratch::default();
+        let greeting = std::thread::spawn(move || {
+            client.write_all(b"hello").unwrap();
+            client
+        });
+        let mut buffer = vec![0; READ_BYTES];
+        let read = wait(|| {
+            let read = stream.read(&mut buffer, &mut scratch);
+            stream.writable().unwrap();
+            read.ok()
+        });
+        assert_eq!(&buffer[..read], b"hello");
+        (stream, greeting.join().unwrap(), scratch)
+    }
+
+    /// Bytes that tell where they stand.
+    fn content(from: usize, length: usize) -> Vec<u8> {
+        (from..from + length).map(|at| (at % 251) as u8).collect()
+    }
+
+    #[test]
+    fn a_full_socket_bounds_what_is_kept() {
+        let (mut stream, mut client, mut scratch) = pair();
+        let mut written = 0;
+        loop {
+            let (one, two) = (content(written, 70_000), content(written + 70_000, 30_001));
+            let slices = [IoSlice::new(&one), IoSlice::new(&two)];
+            match stream.writer(&mut scratch).write_vectored(&slices) {
+                Ok(taken) => {
+                    assert!(taken > 0 && taken <= 100_001);
+                    written += taken;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    break;
+                }
+            }
+            let kept = stream.tls.as_ref().unwrap().unsent().len();
+            assert!(kept <= 33 * 1024, "{kept} bytes are kept");
+        }
+        assert!(!stream.writable().unwrap());
+        // The end comes behind what was taken, in its order, and is no truncation.
+        stream.shut();
+        let reader = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).map(|_| received)
+        });
+        wait(|| {
+            stream.writable().unwrap();
+            reader.is_finished().then_some(())
+        });
+        let received = reader.join().unwrap().unwrap();
+        assert!(received == content(0, written), "{} of {written} bytes", received.len());
+        assert_eq!(stream.tls.as_ref().unwrap().unsent(), b"");
+    }
+
+    #[test]
+    fn everything_that_came_is_read_before_it_would_block() {
+        let (mut stream, mut client, mut scratch) = pair();
+        let sent = content(0, 300_000);
+        let expected = sent.clone();
+        let writer = std::thread::spawn(move || {
+            client.write_all(&sent).unwrap();
+            client.conn.send_close_notify();
+            client.flush().unwrap();
+            client
+        });
+        let (mut received, mut buffer) = (Vec::new(), vec![0; READ_BYTES]);
+        while let count @ 1.. = read(&mut stream, &mut buffer, &mut scratch).unwrap() {
+            received.extend_from_slice(&buffer[..count]);
+        }
+        drop(writer.join().unwrap());
+        assert!(received == expected, "{} bytes", received.len());
+    }
+
+    #[test]
+    fn a_broken_record_is_told_apart_from_a_lost_connection() {
+        let (mut stream, mut client, mut scratch) = pair();
+        client.sock.write_all(&[23, 3, 3, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        let mut buffer = vec![0; READ_BYTES];
+        let error = read(&mut stream, &mut buffer, &mut scratch).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert_eq!(stream.writer(&mut scratch).write(b"more").unwrap_err().kind(), ErrorKind::InvalidData);
+        let told = client.read(&mut buffer).unwrap_err();
+        assert!(told.to_string().contains("BadRecordMac"), "{told}");
+    }
+}

@@ -51,7 +51,7 @@ impl Client {
         let late = shared.now.wall_ns - found.stamp_ns;
         match u64::try_from(late) {
             Ok(late) => shared.tally.sample.latency.record(late),
-            Err(_) => self.from_the_future(late.unsigned_abs(), shared),
+            Err(_) => self.came_before_its_time(late.unsigned_abs(), shared),
         }
     }
 
@@ -76,7 +76,7 @@ impl Client {
     }
 
     #[cold]
-    fn from_the_future(&mut self, ahead_ns: u64, shared: &mut Shared) {
+    fn came_before_its_time(&mut self, ahead_ns: u64, shared: &mut Shared) {
         let sample = &mut shared.tally.sample;
         sample.latency.record(0);
         if ahead_ns > shared.assignment.clock_tolerance_ns {

@@ -18,7 +18,7 @@ fn check(write: impl Fn(Encoding, &mut Vec<u8>), expected: Message) {
         write(encoding, &mut frame);
         let mut out = Vec::new();
         assert_eq!(parse(encoding, server_frame(&frame).unwrap().1, &mut out), Ok(()));
-        assert_eq!(out, [expected.clone()], "{encoding:?}");
+        assert_eq!(out, std::slice::from_ref(&expected), "{encoding:?}");
     }
 }
 

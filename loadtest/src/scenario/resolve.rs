@@ -89,7 +89,10 @@ impl Wishes {
     /// # Errors
     /// [`ScenarioError`] with the setting's name.
     pub fn resolve(self, kind: Kind) -> Result<Scenario, ScenarioError> {
-        let wishes = self.or(kind.defaults());
+        // With a venue of our own the whole way can be timed, from when a message was meant to be sent.
+        let venue = kind == Kind::FindMax && self.raise == Some(Raise::Rate);
+        let own = Wishes { from: venue.then_some(Stamp::Event), ..Wishes::default() };
+        let wishes = self.or(own).or(kind.defaults());
         let symbols = symbols(&wishes)?;
         let basket = match wishes.symbols_each {
             _ if wishes.symbol.iter().any(|symbol| symbol == "*") => Basket::Wildcard,
