@@ -71,6 +71,8 @@ pub struct HubConfig {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HubCounters {
     pub messages_delivered: u64,
+    /// Messages that went into the outbox of at least one client.
+    pub messages_fanned_out: u64,
     pub bytes_written: u64,
     pub writes: u64,
     /// Conflated messages that were not sent when they came, because the client was held or paced.
@@ -127,6 +129,8 @@ pub struct Hub {
     held: Vec<u32>,
     /// Clients that lost retained messages under [`SlowConsumer::Disconnect`].
     overrun: Vec<SubscriberKey>,
+    /// Where short runs are copied together for a write; 64 KiB at most.
+    scratch: Vec<u8>,
     /// Empty outboxes for use again.
     pool: Vec<Vec<Parcel>>,
     wheel: Wheel<SubscriberKey>,
@@ -150,6 +154,7 @@ impl Hub {
             rounds: Rounds::default(),
             held: Vec::new(),
             overrun: Vec::new(),
+            scratch: Vec::new(),
             pool: Vec::new(),
             wheel: Wheel::new(now_ms),
             due: Vec::new(),

@@ -165,7 +165,7 @@ impl Gateway {
                 interest: interest.clone(),
                 sequencer: doorbell.clone(),
                 hub: hub_config(config, index),
-                rest_max: config.fanout.rest_max,
+                round_max: config.fanout.round_max,
                 metrics: metrics.register("shard"),
                 core: config.server.pin.applies(cores).then_some((index + 1) % cores),
             };

@@ -5,7 +5,7 @@
 //! watched by an epoll set of the shard's own (edge-triggered), which itself is one descriptor to the
 //! runtime. The loop of the main task: take what came (segments, bytes, arrivals, deadlines), then flush
 //! some of the clients that have something coming, then let the other tasks run. So an idle shard adds no delay, and
-//! a busy one gathers more messages for each write; under load, clients rest between two writes (`load`).
+//! a busy one gathers more messages for each write; under load, clients are written to in rounds (`load`).
 
 mod load;
 
@@ -113,8 +113,8 @@ pub(crate) struct ShardParts {
     /// The sequencer's doorbell.
     pub(crate) sequencer: Arc<Doorbell>,
     pub(crate) hub: HubConfig,
-    /// How long clients may rest between two writes.
-    pub(crate) rest_max: Duration,
+    /// How far apart its rounds of writes may begin while it is busy.
+    pub(crate) round_max: Duration,
     pub(crate) metrics: Arc<ThreadMetrics>,
     /// The core to run on, where threads are pinned.
     pub(crate) core: Option<usize>,
@@ -208,7 +208,7 @@ pub(crate) fn run(port: ShardPort, parts: ShardParts) -> io::Result<()> {
             context: parts.context,
             metrics: parts.metrics,
             counted: HubCounters::default(),
-            load: Load::new(parts.rest_max),
+            load: Load::new(parts.round_max),
             turned: Instant::now(),
             oldest: None,
             drain: None,
@@ -313,7 +313,7 @@ impl Shard {
 
     /// When to come back though nothing happens.
     fn next_deadline(&self) -> Option<Instant> {
-        let timer_ms = self.hub.next_timer_ms().into_iter().chain(self.hub.next_rest_end_ms());
+        let timer_ms = self.hub.next_timer_ms().into_iter().chain(self.hub.next_round_ms());
         let drain_ms = self.drain.map(|_| self.context.now().mono_ms + 20);
         let at_ms = timer_ms.chain(drain_ms).min()?;
         Some(self.context.started + Duration::from_millis(at_ms))
@@ -558,8 +558,7 @@ impl Shard {
     fn flush_some(&mut self) {
         let begun = Instant::now();
         let now_ms = self.context.now().mono_ms;
-        let before = *self.hub.counters();
-        self.hub.end_rests(now_ms);
+        self.hub.begin_round(now_ms);
         for _ in 0..FLUSHES_PER_TURN {
             let Some(key) = self.hub.next_dirty() else {
                 self.observe_latency();
@@ -567,12 +566,10 @@ impl Shard {
             };
             self.flush(key, now_ms);
         }
-        let now = *self.hub.counters();
-        let (writes, messages) = (now.writes - before.writes, now.messages_delivered - before.messages_delivered);
         let (elapsed, writing) = (begun - self.turned, begun.elapsed());
         self.turned = begun;
-        if self.load.add(elapsed, writing, writes, messages) {
-            self.hub.set_rest_ms(self.load.rest_ms());
+        if self.load.add(elapsed, writing, self.hub.counters()) {
+            self.hub.set_round_ms(self.load.round_ms());
         }
     }
 

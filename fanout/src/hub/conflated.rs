@@ -40,6 +40,7 @@ impl Hub {
             let Hub { channels, all, subscribers, rounds, counters, pool, .. } = self;
             let state = &mut channels[channel.index()];
             let all = &all[channel.kind() as usize][channel.freshness() as usize];
+            let mut fanned_out = false;
             let mut fresh = [false; Encoding::COUNT];
             let ranges = Encoding::ALL.map(|encoding| numbered.segment.frame_range(index, encoding));
             for encoding in Encoding::ALL {
@@ -85,9 +86,11 @@ impl Hub {
                     counters.conflated += 1;
                     continue;
                 }
+                fanned_out = true;
                 open_outbox(subscriber, listener.slot, rounds, pool);
                 subscriber.push_run(&numbered, ranges[e].start, ranges[e].end);
             }
+            counters.messages_fanned_out += u64::from(fanned_out);
         }
         for (slot, until_ms) in late {
             let generation = self.subscribers[slot as usize].generation;

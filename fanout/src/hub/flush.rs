@@ -1,7 +1,9 @@
 //! The way of a client's bytes into its socket. Owned by the shard's thread, as all of the hub.
 //!
-//! The order is: the rest of the frame that is partly sent, the control lane, the outbox. They are written from
-//! where they lie; nothing is copied together. An outbox that is empty goes back to the pool.
+//! The order is: the rest of the frame that is partly sent, the control lane, the outbox. One run of frames is written
+//! from where it lies. Several short ones are copied together first: the system takes some 60 ns for each piece of a
+//! vectored write and we some 40, a copy of a frame some 10 (`benches/README.md`, outbox flush). Long ones are not. An
+//! outbox that is empty goes back to the pool.
 //!
 //! The socket itself is the caller's: it is only a [`Write`] here, and whether it can be written is told to
 //! [`Hub::writable`].
@@ -15,6 +17,10 @@ use crate::subscriber::{Parcel, Subscriber};
 
 /// Most slices in one vectored write. Runs are adjacent frames, so that one client rarely needs more.
 pub(super) const SLICES: usize = 64;
+
+/// Up to this mean length, pieces are copied together: copying so much takes about as long as handing the piece over.
+/// So at most `SLICES` times as much is copied at a time, 64 KiB.
+const COPIED_BYTES_MEAN_MAX: usize = 1024;
 
 /// Largest outbox, in parcels, that is kept for use again: 64 * 32 bytes.
 const OUTBOX_KEPT: usize = 64;
@@ -46,13 +52,10 @@ impl Hub {
         let subscriber = &mut self.subscribers[key.slot as usize];
         let mut cursor = Cursor::default();
         let blocked = loop {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let (used, offered) = cursor.gather(subscriber, &mut slices);
+            let Offer { taken, offered, all } = cursor.offer(subscriber, &mut self.scratch, io);
             if offered == 0 {
                 break false;
             }
-            // Most often it is one run of frames, which the system takes in faster as one buffer.
-            let taken = if used == 1 { io.write(&slices[0]) } else { io.write_vectored(&slices[..used]) };
             match taken {
                 Ok(0) => return Flushed::Closed,
                 Ok(written) => {
@@ -64,7 +67,7 @@ impl Hub {
                     if written < offered {
                         break true;
                     }
-                    if used < SLICES {
+                    if all {
                         break false;
                     }
                 }
@@ -112,7 +115,39 @@ pub(super) struct Cursor {
     delivered: u64,
 }
 
+/// What was given to the socket at a time.
+struct Offer {
+    /// Bytes that it took.
+    taken: io::Result<usize>,
+    /// Bytes that it was given.
+    offered: usize,
+    /// There was no more to give.
+    all: bool,
+}
+
 impl Cursor {
+    /// Gives the socket what is to be written, or as much of it as fits one write.
+    fn offer(&self, subscriber: &Subscriber, scratch: &mut Vec<u8>, io: &mut impl Write) -> Offer {
+        if let ([parcel], None, 0) = (&subscriber.outbox[..], &subscriber.held, subscriber.control.len()) {
+            let bytes = parcel.bytes(subscriber.encoding);
+            return Offer { taken: io.write(bytes), offered: bytes.len(), all: true };
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let (used, offered) = self.gather(subscriber, &mut slices);
+        let slices = &slices[..used];
+        let taken = match slices {
+            [] => Ok(0),
+            [one] => io.write(one),
+            many if offered > many.len() * COPIED_BYTES_MEAN_MAX => io.write_vectored(many),
+            many => {
+                scratch.clear();
+                many.iter().for_each(|slice| scratch.extend_from_slice(slice));
+                io.write(scratch)
+            }
+        };
+        Offer { taken, offered, all: used < SLICES }
+    }
+
     /// Fills the slices with what is to be written, in order. Returns how many are used and their bytes.
     fn gather<'a>(&self, subscriber: &'a Subscriber, slices: &mut [IoSlice<'a>; SLICES]) -> (usize, usize) {
         let partial = subscriber.held.as_ref().map_or(&[][..], |held| &held.partial[self.partial_written..]);

@@ -3,9 +3,14 @@
 //! Clients with something coming stand in one line and are served from its front, so that what comes while the
 //! line is long goes along with each client's next write, and nobody waits longer than one round.
 //!
-//! A write costs about the same for one message as for twenty. Under load, therefore, a client *rests* after a
-//! write: data that comes meanwhile waits and goes out together when the rest is over. How long, the owner of the hub
-//! says ([`Hub::set_rest_ms`]): not at all on a shard with time to spare. Control messages end a rest.
+//! A write costs about the same for one message as for twenty. Under load, therefore, clients are served in
+//! *rounds*: who has been written to *rests* until the next round begins, and data that comes meanwhile goes out
+//! together. How far apart rounds begin, the owner of the hub says ([`Hub::set_round_ms`]): on a shard with time to
+//! spare there are none, and nobody rests. Control messages end a client's rest. A client's place in the round is
+//! about the same each time, so that nothing waits longer than from one round to the next.
+//!
+//! That all rests end together, and not each a while after the client's own write, makes the writes of a round follow
+//! each other without a pause: each pause would cost another wake-up of the shard, and of who reads.
 //!
 //! Bounds: the line and the rests, an entry for each client, and stale ones of clients that left meanwhile.
 
@@ -19,10 +24,12 @@ use crate::subscriber::{Parcel, Pending, Subscriber};
 pub(super) struct Rounds {
     /// Clients that are to be flushed, the first first. Stale where the client is not [`Pending::Ready`].
     line: VecDeque<u32>,
-    /// Clients that rest and when they were flushed, ms, which rises.
-    resting: VecDeque<(u32, u64)>,
-    /// How long a rest is, ms.
-    rest_ms: u64,
+    /// Clients that have been written to in this round.
+    resting: Vec<u32>,
+    /// When this round began, ms. Meaningful while somebody rests.
+    began_ms: u64,
+    /// From the beginning of a round to that of the next, ms. 0: no rounds.
+    round_ms: u64,
     /// Clients that are [`Pending::Resting`]: they rest, and data waits.
     waiting: usize,
 }
@@ -55,10 +62,14 @@ impl Rounds {
 
     /// The client has been written to.
     pub(super) fn flushed(&mut self, subscriber: &mut Subscriber, slot: u32, now_ms: u64) {
-        if self.rest_ms > 0 && !subscriber.resting {
-            subscriber.resting = true;
-            self.resting.push_back((slot, now_ms));
+        if self.round_ms == 0 || subscriber.resting {
+            return;
         }
+        if self.resting.is_empty() {
+            self.began_ms = now_ms;
+        }
+        subscriber.resting = true;
+        self.resting.push(slot);
     }
 
     /// The client is no more.
@@ -94,31 +105,31 @@ impl Hub {
         self.rounds.line.len()
     }
 
-    /// How long clients rest after a write, ms. Shorter than before, it holds for those that rest already.
-    pub fn set_rest_ms(&mut self, rest_ms: u64) {
-        self.rounds.rest_ms = rest_ms;
+    /// How far apart rounds begin, ms; 0 for no rounds. Holds for the one under way too.
+    pub fn set_round_ms(&mut self, round_ms: u64) {
+        self.rounds.round_ms = round_ms;
     }
 
-    /// Ends the rests that are over.
-    pub fn end_rests(&mut self, now_ms: u64) {
+    /// Begins the next round if it is time: nobody rests any more.
+    pub fn begin_round(&mut self, now_ms: u64) {
         let Hub { rounds, subscribers, .. } = self;
-        while let Some((slot, flushed_ms)) = rounds.resting.front().copied() {
-            if now_ms < flushed_ms + rounds.rest_ms {
-                return;
-            }
-            rounds.resting.pop_front();
+        if rounds.resting.is_empty() || now_ms < rounds.began_ms + rounds.round_ms {
+            return;
+        }
+        let mut resting = std::mem::take(&mut rounds.resting);
+        for slot in resting.drain(..) {
             let subscriber = &mut subscribers[slot as usize];
             subscriber.resting = false;
             if subscriber.pending == Pending::Resting {
                 rounds.urgent(subscriber, slot);
             }
         }
+        rounds.resting = resting;
     }
 
-    /// When [`Self::end_rests`] has something to do, ms; `None` where nothing waits for it.
-    pub fn next_rest_end_ms(&self) -> Option<u64> {
-        let (_, flushed_ms) = self.rounds.resting.front().filter(|_| self.rounds.waiting > 0)?;
-        Some(flushed_ms + self.rounds.rest_ms)
+    /// When the next round begins, ms; `None` where nothing waits for it.
+    pub fn next_round_ms(&self) -> Option<u64> {
+        (self.rounds.waiting > 0).then_some(self.rounds.began_ms + self.rounds.round_ms)
     }
 
     pub(super) fn mark_dirty(&mut self, slot: u32) {

@@ -35,7 +35,8 @@ impl Hub {
                 self.log.push_hole(numbered.first + index as u64, from);
                 self.announce_hole(channel, from, publication.seq - 1);
             }
-            let Hub { channels, all, subscribers, rounds, pool, .. } = self;
+            let Hub { channels, all, subscribers, rounds, pool, counters, .. } = self;
+            let mut fanned_out = false;
             let all = &all[channel.kind() as usize][channel.freshness() as usize];
             let ranges = Encoding::ALL.map(|encoding| numbered.segment.frame_range(index, encoding));
             for listener in channels[channel.index()].listeners.iter().chain(&all.listeners) {
@@ -43,10 +44,12 @@ impl Hub {
                 if subscriber.held.is_some() {
                     continue;
                 }
+                fanned_out = true;
                 open_outbox(subscriber, listener.slot, rounds, pool);
                 let range = &ranges[subscriber.encoding as usize];
                 subscriber.push_run(&numbered, range.start, range.end);
             }
+            counters.messages_fanned_out += u64::from(fanned_out);
         }
         self.evict();
     }

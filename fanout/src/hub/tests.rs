@@ -273,7 +273,7 @@ impl Rig {
 
     /// The end of a shard's turn, and of those that follow while somebody has more coming.
     fn turn(&mut self) {
-        self.hub.end_rests(self.now_ms);
+        self.hub.begin_round(self.now_ms);
         while self.hub.has_dirty() {
             self.flush_dirty();
         }

@@ -135,9 +135,9 @@ pub struct Fanout {
     /// Sequenced messages kept for slow clients and for `since`, bytes in all.
     #[serde(with = "units::bytes")]
     pub retain_bytes: usize,
-    /// How long a client may rest between two writes while its shard is busy.
+    /// How far apart the rounds may begin in which a busy shard writes to its clients.
     #[serde(with = "units::duration")]
-    pub rest_max: Duration,
+    pub round_max: Duration,
     /// Segments that may wait for one shard.
     pub shard_queue: usize,
     /// Largest batch of encoded frames, bytes.
@@ -150,7 +150,7 @@ impl Default for Fanout {
     fn default() -> Fanout {
         Fanout {
             retain_bytes: 256 << 20,
-            rest_max: Duration::from_millis(8),
+            round_max: Duration::from_millis(12),
             shard_queue: 1024,
             segment_bytes_max: 256 << 10,
             instruments_max: 16_384,

@@ -131,7 +131,7 @@ impl Config {
             "fanout.retain_bytes",
             "is less than twice fanout.segment_bytes_max",
         );
-        found.duration("fanout.rest_max", fanout.rest_max, Duration::ZERO..=Duration::from_secs(1));
+        found.duration("fanout.round_max", fanout.round_max, Duration::ZERO..=Duration::from_secs(1));
         found.range("fanout.shard_queue", fanout.shard_queue, 2..=1 << 20);
         found.range("fanout.instruments_max", fanout.instruments_max, 1..=1 << 20);
         found.duration("sequencer.delay", sequencer.delay(), Duration::ZERO..=DAY);

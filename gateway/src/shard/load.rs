@@ -1,16 +1,27 @@
-//! How loaded a shard is, and so how long its clients rest between two writes. Pure; owned by the shard's thread.
+//! How loaded a shard is, and so how far apart the rounds begin in which it writes to its clients. Pure; owned by the
+//! shard's thread.
 //!
 //! The load is what the shard would need of its core if every message had a write of its own: deliveries a second times
-//! the time of a write. Below half a core nothing waits. From there on the rest grows, since each message that shares
-//! a write is a write less; at [`FULL_LOAD`] and above it is as long as it may be. So an idle shard adds no delay, and a
-//! busy one keeps a part of its core free, which it needs for bursts, instead of writing the same bytes in more pieces.
+//! the time of a write. Below half a core there are no rounds, and nothing waits. From there on they come to be apart,
+//! since each message that shares a write is a write less; so a busy shard keeps a part of its core free, which it needs
+//! for bursts, instead of writing the same bytes in more pieces.
+//!
+//! How far apart depends on how long the fan-out of one message takes. Who is last in a line of a thousand gets it
+//! milliseconds after who is first, whatever the shard does; a wait of the same order adds little to that and saves whole
+//! rounds of writes. A message that goes to few is not late for any of them, and waits for [`ROUND_MIN`] at most.
 
 use std::time::Duration;
 
-/// Load at which clients begin to rest.
+use fanout::HubCounters;
+
+/// Load at which there begin to be rounds.
 const FIRST_LOAD: f64 = 0.5;
-/// Load from which on they rest as long as they may.
-const FULL_LOAD: f64 = 1.6;
+/// Load from which on they are as far apart as they may.
+const FULL_LOAD: f64 = 1.5;
+/// How far apart rounds may be at least.
+const ROUND_MIN: Duration = Duration::from_millis(5);
+/// How far apart they may be, in times that the fan-out of one message takes: at two, half of the core stays free.
+const ROUND_FAN_OUTS: f64 = 2.0;
 /// How long deliveries and writes are counted before the load is worked out again.
 const WINDOW: Duration = Duration::from_millis(50);
 /// Weight of the newest window: the load follows a change within some 150 ms.
@@ -18,57 +29,70 @@ const NEWEST: f64 = 0.3;
 
 /// What a shard has written, and what follows from it.
 #[derive(Debug)]
-pub(crate) struct Load {
-    rest_ms_max: u64,
+pub(super) struct Load {
+    round_max: Duration,
     /// Since the window began.
     elapsed: Duration,
     writing: Duration,
-    writes: u64,
-    messages: u64,
-    /// Smoothed, seconds.
+    /// At the beginning of the window.
+    before: HubCounters,
+    /// Time of a write, smoothed, seconds.
     write_s: f64,
+    /// Clients that a message goes to, smoothed.
+    fan_out: f64,
     /// Smoothed, cores.
     load: f64,
 }
 
 impl Load {
-    pub(crate) fn new(rest_max: Duration) -> Load {
+    pub(super) fn new(round_max: Duration) -> Load {
         Load {
-            rest_ms_max: rest_max.as_millis() as u64,
+            round_max,
             elapsed: Duration::ZERO,
             writing: Duration::ZERO,
-            writes: 0,
-            messages: 0,
+            before: HubCounters::default(),
             write_s: 0.0,
+            fan_out: 0.0,
             load: 0.0,
         }
     }
 
-    /// Counts what was written in a span of time, `writing` of which it took. True when the rest may have changed.
-    pub(crate) fn add(&mut self, elapsed: Duration, writing: Duration, writes: u64, messages: u64) -> bool {
+    /// Takes in that `elapsed` has passed and flushing took `writing` of it, with the hub's totals as they are now. True
+    /// where [`Self::round_ms`] may have changed.
+    pub(super) fn add(&mut self, elapsed: Duration, writing: Duration, totals: &HubCounters) -> bool {
         self.elapsed += elapsed;
         self.writing += writing;
-        self.writes += writes;
-        self.messages += messages;
         if self.elapsed < WINDOW {
             return false;
         }
-        if self.writes > 0 {
-            let write_s = self.writing.as_secs_f64() / self.writes as f64;
-            self.write_s += (write_s - self.write_s) * if self.write_s == 0.0 { 1.0 } else { NEWEST };
+        let before = std::mem::replace(&mut self.before, *totals);
+        let writes = totals.writes - before.writes;
+        let deliveries = (totals.messages_delivered - before.messages_delivered) as f64;
+        let messages = totals.messages_fanned_out - before.messages_fanned_out;
+        if writes > 0 {
+            smooth(&mut self.write_s, self.writing.as_secs_f64() / writes as f64);
         }
-        // A long sleep is a quiet window, however many windows it was.
-        let rate = self.messages as f64 / self.elapsed.as_secs_f64();
-        self.load += (rate * self.write_s - self.load) * NEWEST;
-        (self.elapsed, self.writing, self.writes, self.messages) = (Duration::ZERO, Duration::ZERO, 0, 0);
+        if messages > 0 {
+            smooth(&mut self.fan_out, deliveries / messages as f64);
+        }
+        // A long sleep is one quiet window, however long it was.
+        self.load += (deliveries / self.elapsed.as_secs_f64() * self.write_s - self.load) * NEWEST;
+        (self.elapsed, self.writing) = (Duration::ZERO, Duration::ZERO);
         true
     }
 
-    /// How long clients rest between two writes, ms.
-    pub(crate) fn rest_ms(&self) -> u64 {
-        let share = (self.load - FIRST_LOAD) / (FULL_LOAD - FIRST_LOAD);
-        (share.clamp(0.0, 1.0) * self.rest_ms_max as f64).round() as u64
+    /// How far apart rounds are to begin, ms; 0 for no rounds.
+    pub(super) fn round_ms(&self) -> u64 {
+        let share = ((self.load - FIRST_LOAD) / (FULL_LOAD - FIRST_LOAD)).clamp(0.0, 1.0);
+        let fan_outs = Duration::from_secs_f64(self.fan_out * self.write_s * ROUND_FAN_OUTS);
+        let round = fan_outs.max(ROUND_MIN).min(self.round_max);
+        (share * round.as_secs_f64() * 1e3).round() as u64
     }
+}
+
+/// Moves a smoothed value, which is 0 before the first one, towards the newest.
+fn smooth(value: &mut f64, newest: f64) {
+    *value += (newest - *value) * if *value == 0.0 { 1.0 } else { NEWEST };
 }
 
 #[cfg(test)]
@@ -77,50 +101,62 @@ mod tests {
 
     const WRITE: Duration = Duration::from_micros(5);
 
-    /// The rest after two seconds of so many messages a second, each write with so many of them.
-    fn rest_after(messages_per_second: u64, messages_per_write: u64) -> u64 {
-        let mut load = Load::new(Duration::from_millis(8));
-        for _ in 0..2_000 {
-            let messages = messages_per_second / 1_000;
-            let writes = messages / messages_per_write;
-            load.add(Duration::from_millis(1), WRITE * writes as u32, writes, messages);
+    /// A shard, ms by ms.
+    struct Shard {
+        load: Load,
+        totals: HubCounters,
+    }
+
+    impl Shard {
+        fn new() -> Shard {
+            Shard { load: Load::new(Duration::from_millis(12)), totals: HubCounters::default() }
         }
-        load.rest_ms()
-    }
 
-    #[test]
-    fn clients_rest_the_longer_the_more_there_is_to_write() {
-        assert_eq!(rest_after(0, 1), 0);
-        assert_eq!(rest_after(40_000, 1), 0, "a fifth of a core");
-        assert_eq!(rest_after(100_000, 1), 0, "half a core");
-        assert_eq!(rest_after(200_000, 1), 4);
-        assert_eq!(rest_after(320_000, 1), 8);
-        assert_eq!(rest_after(10_000_000, 100), 8);
-    }
-
-    #[test]
-    fn that_messages_share_writes_does_not_end_the_rests() {
-        assert_eq!(rest_after(320_000, 4), 8);
-    }
-
-    #[test]
-    fn the_rest_ends_when_the_load_does() {
-        let mut load = Load::new(Duration::from_millis(8));
-        let second = |load: &mut Load, messages| {
+        /// A second with so many messages, each to so many clients, so many of them in a write.
+        fn second(&mut self, messages: u64, clients: u64, in_a_write: u64) -> u64 {
             for _ in 0..1_000 {
-                load.add(Duration::from_millis(1), WRITE * messages as u32, messages, messages);
+                let deliveries = messages * clients / 1_000;
+                let writes = deliveries / in_a_write;
+                self.totals.messages_fanned_out += messages / 1_000;
+                self.totals.messages_delivered += deliveries;
+                self.totals.writes += writes;
+                self.load.add(Duration::from_millis(1), WRITE * writes as u32, &self.totals);
             }
-        };
-        second(&mut load, 1_000);
-        assert_eq!(load.rest_ms(), 8);
-        second(&mut load, 10);
-        assert_eq!(load.rest_ms(), 0);
-        second(&mut load, 1_000);
-        assert_eq!(load.rest_ms(), 8);
-        load.add(Duration::from_secs(10), WRITE, 1, 1);
-        load.add(Duration::from_secs(10), WRITE, 1, 1);
-        load.add(Duration::from_secs(10), WRITE, 1, 1);
-        load.add(Duration::from_secs(10), WRITE, 1, 1);
-        assert!(load.rest_ms() < 8);
+            self.load.round_ms()
+        }
+    }
+
+    #[test]
+    fn rounds_are_the_further_apart_the_more_there_is_to_write() {
+        assert_eq!(Shard::new().second(0, 0, 1), 0);
+        assert_eq!(Shard::new().second(1_000, 40, 1), 0, "a fifth of a core");
+        assert_eq!(Shard::new().second(1_000, 100, 1), 0, "half a core");
+        assert_eq!(Shard::new().second(5_000, 40, 1), 3, "one core");
+        assert_eq!(Shard::new().second(20_000, 40, 1), 5, "four cores");
+    }
+
+    #[test]
+    fn what_goes_to_many_at_once_comes_in_rounds_further_apart() {
+        assert_eq!(Shard::new().second(1_000, 400, 1), 5, "5 ms for twice the fan-out of 2 ms");
+        assert_eq!(Shard::new().second(1_000, 1_000, 1), 10);
+        assert_eq!(Shard::new().second(1_000, 15_000, 1), 12, "the longest there may be");
+    }
+
+    #[test]
+    fn that_messages_share_writes_does_not_end_the_rounds() {
+        assert_eq!(Shard::new().second(1_000, 1_000, 10), 10);
+    }
+
+    #[test]
+    fn the_rounds_end_when_the_load_does() {
+        let mut shard = Shard::new();
+        assert_eq!(shard.second(1_000, 1_000, 10), 10);
+        assert_eq!(shard.second(1_000, 10, 1), 0);
+        assert_eq!(shard.second(1_000, 1_000, 10), 10);
+        // Silence, with a wake-up now and then.
+        for _ in 0..10 {
+            shard.load.add(Duration::from_secs(10), Duration::ZERO, &shard.totals);
+        }
+        assert_eq!(shard.load.round_ms(), 0);
     }
 }

@@ -92,7 +92,12 @@ pub(crate) struct StreamWriter<'a> {
 
 impl Write for StreamWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
+        let Stream { socket, tls } = &mut *self.stream;
+        match tls {
+            // A `send`, which costs the system some 5 % less than a vectored write of one piece.
+            None => socket.write(bytes),
+            Some(session) => write_tls(socket, session, &[IoSlice::new(bytes)], self.sealer),
+        }
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

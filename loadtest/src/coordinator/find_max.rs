@@ -130,7 +130,9 @@ impl Coordinator {
     fn step(&mut self, raised: &mut Raised, value: f64, judged: Judged, prefix: &str) -> Result<Step, Halt> {
         let name = raised.describe(value);
         let clients = self.raise(raised, value)?;
-        self.hold(&format!("{prefix}{name}, warm-up"), Judged::Nothing, clients, self.warm_up())?;
+        if !self.warm_up().is_zero() {
+            self.hold(&format!("{prefix}{name}, warm-up"), Judged::Nothing, clients, self.warm_up())?;
+        }
         self.baseline()?;
         let length = Duration::from_nanos(self.scenario.step_ns);
         let index = self.begin(&format!("{prefix}{name}"), judged, clients, crate::orders::Job::Hold, length)?;

@@ -21,10 +21,10 @@ fn a_run_is_spread_as_descriptors_and_ports_demand() {
     check(1, wishes(), 16, (1, 0));
     check(1_000, wishes(), 2, (1, 0));
     check(1_000, wishes(), 8, (4, 0));
-    check(15_000, wishes(), 2, (1, 0));
-    check(15_001, wishes(), 2, (1, 2));
+    check(10_000, wishes(), 2, (1, 0));
+    check(10_001, wishes(), 2, (1, 2));
     check(20_000, wishes(), 2, (2, 2));
-    check(100_000, wishes(), 2, (6, 7));
+    check(100_000, wishes(), 2, (6, 10));
     check(1_000, Wishes { workers: Some(3), sources: Some(4), ..wishes() }, 2, (3, 4));
     check(1_000, Wishes { source: vec!["127.0.0.5-127.0.0.9".to_owned()], ..wishes() }, 2, (1, 5));
     // No worker without a client.

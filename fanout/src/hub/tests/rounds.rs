@@ -29,18 +29,18 @@ fn what_comes_during_a_rest_goes_out_in_one_write_when_it_is_over() {
     let key = rig.client();
     rig.subscribe(key, ChannelKind::Trades, one(0));
     rig.turn();
-    rig.hub.set_rest_ms(5);
-    assert_eq!(rig.hub.next_rest_end_ms(), None);
+    rig.hub.set_round_ms(5);
+    assert_eq!(rig.hub.next_round_ms(), None);
     rig.publish(&[trades(0)]);
     rig.turn();
     assert_eq!(rig.seen(key), data(trades(0), 1..=1), "nobody rests who has not been written to");
     let (writes, until_ms) = (rig.hub.counters().writes, rig.now_ms + 5);
-    assert_eq!(rig.hub.next_rest_end_ms(), None, "nothing waits");
+    assert_eq!(rig.hub.next_round_ms(), None, "nothing waits");
     while rig.now_ms < until_ms {
         rig.publish(&[trades(0)]);
         rig.turn();
         assert_eq!(rig.seen(key), []);
-        assert_eq!(rig.hub.next_rest_end_ms(), Some(until_ms));
+        assert_eq!(rig.hub.next_round_ms(), Some(until_ms));
         rig.advance(1);
     }
     rig.turn();
@@ -54,7 +54,7 @@ fn control_messages_end_a_rest_and_take_the_data_along() {
     let key = rig.client();
     rig.subscribe(key, ChannelKind::Trades, one(0));
     rig.turn();
-    rig.hub.set_rest_ms(1_000);
+    rig.hub.set_round_ms(1_000);
     rig.publish_each(trades(0), 2);
     rig.turn();
     rig.seen(key);
@@ -70,16 +70,16 @@ fn whoever_leaves_while_data_waits_for_it_leaves_nothing_behind() {
     let key = rig.client();
     rig.subscribe(key, ChannelKind::Trades, one(0));
     rig.turn();
-    rig.hub.set_rest_ms(5);
+    rig.hub.set_round_ms(5);
     for _ in 0..2 {
         rig.publish(&[trades(0)]);
         rig.turn();
     }
     assert!(rig.hub.is_owed(key));
-    assert!(rig.hub.next_rest_end_ms().is_some());
+    assert!(rig.hub.next_round_ms().is_some());
     rig.hub.close(key);
     assert!(!rig.hub.is_owed(key));
-    assert_eq!(rig.hub.next_rest_end_ms(), None);
+    assert_eq!(rig.hub.next_round_ms(), None);
     let next = rig.client();
     rig.subscribe(next, ChannelKind::Trades, one(0));
     rig.publish(&[trades(0)]);

@@ -270,7 +270,7 @@ impl Simulation {
             Op::Advance { ms } => {
                 self.rig.advance(ms);
             }
-            Op::Rest { ms } => self.rig.hub.set_rest_ms(ms),
+            Op::Rest { ms } => self.rig.hub.set_round_ms(ms),
             Op::Reopen { client } => {
                 self.rig.hub.close(self.clients[client].key);
                 self.clients[client] = Simulation::open(&mut self.rig, Encoding::ALL[client % 2]);
@@ -382,7 +382,7 @@ impl Simulation {
             self.rig.sockets.get_mut(&key).unwrap().1.room = None;
             self.rig.hub.writable(key);
         }
-        self.rig.hub.set_rest_ms(0);
+        self.rig.hub.set_round_ms(0);
         self.rig.turn();
         // Longer than any interval.
         self.rig.advance(100);
