@@ -73,7 +73,7 @@ pub struct Credential {
 pub struct Welcome<'a> {
     /// The addresses that are bound, with their real ports; the first one stands in the commands.
     pub clients: &'a [SocketAddr],
-    /// Those for TLS.
+    /// Those for TLS; the first one stands in the commands where there are no others.
     pub tls_clients: &'a [SocketAddr],
     pub admin: &'a [SocketAddr],
     /// What feeds it, as in `simulator, 10 symbols`.
@@ -82,6 +82,8 @@ pub struct Welcome<'a> {
     pub symbol: &'a str,
     /// Empty unless the demo users are in; the middle one stands in the commands.
     pub credentials: &'a [Credential],
+    /// The server's certificate, where it has one.
+    pub certificate: Option<&'a Path>,
 }
 
 impl Welcome<'_> {
@@ -102,9 +104,9 @@ impl Welcome<'_> {
             line("admin", &format!("http://{address}/readyz  /livez  /metrics  /config"));
         }
         line("feed", self.feed);
-        if let (Some(address), Some(user)) = (self.clients.first(), self.credentials.get(self.credentials.len() / 2)) {
+        if let Some(user) = self.credentials.get(self.credentials.len() / 2) {
             self.write_users(&mut out);
-            write_commands(&mut out, &address.to_string(), self.symbol, user);
+            self.write_commands(&mut out, user);
         }
         out
     }
@@ -116,24 +118,25 @@ impl Welcome<'_> {
             let _ = write!(out, "\n  {user}\n    key     {key}\n    secret  {secret}\n    token   {token}\n");
         }
     }
-}
 
-/// Three clients that nobody here wrote, each in one piece to paste into a shell.
-fn write_commands(out: &mut String, address: &str, symbol: &str, credential: &Credential) {
-    let Credential { user, key, secret, token } = credential;
-    let _ = write!(
-        out,
-        r#"
-Try it, as {user}:
+    /// Three clients that nobody here wrote, each in one piece to paste into a shell.
+    fn write_commands(&self, out: &mut String, credential: &Credential) {
+        let Some((server, trust)) = self.server() else { return };
+        let Credential { user, key, secret, token } = credential;
+        let symbol = self.symbol;
+        let _ = write!(
+            out,
+            r#"
+Try it, as {user}:{trust}
 
   websocat
-    printf '%s\n' '{{"action":"subscribe","trades":["*"]}}' | websocat --no-close 'ws://{address}/stream?token={token}'
+    printf '%s\n' '{{"action":"subscribe","trades":["*"]}}' | websocat --no-close '{server}/stream?token={token}'
 
   Python, pip install websockets
     python3 - <<'END'
 import json
 from websockets.sync.client import connect
-with connect("ws://{address}/stream") as socket:
+with connect("{server}/stream") as socket:
     socket.send(json.dumps({{"action": "auth", "key": "{key}", "secret": "{secret}"}}))
     socket.send(json.dumps({{"action": "subscribe", "trades": ["{symbol}"], "quotes": ["{symbol}"]}}))
     for message in socket: print(message)
@@ -143,13 +146,30 @@ END
     python3 - <<'END'
 from alpaca.data.live import CryptoDataStream
 async def show(trade): print(trade)
-stream = CryptoDataStream("{key}", "{secret}", url_override="ws://{address}/v1beta3/crypto/us")
+stream = CryptoDataStream("{key}", "{secret}", url_override="{server}/v1beta3/crypto/us")
 stream.subscribe_trades(show, "{symbol}")
 stream.run()
 END
 
 "#
-    );
+        );
+    }
+
+    /// Where the commands connect, as in `ws://127.0.0.1:8080`, and what they need to trust it. Without TLS where there
+    /// is a choice, since that needs no trust.
+    fn server(&self) -> Option<(String, String)> {
+        if let Some(address) = self.clients.first() {
+            return Some((format!("ws://{address}"), String::new()));
+        }
+        let address = self.tls_clients.first()?;
+        let trust = self.certificate.map(|file| {
+            // OpenSSL's own variable, which Python heeds. Absolute, and quoted for the shell.
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+            let file = file.display().to_string().replace('\'', r"'\''");
+            format!("\n\n  where the certificate is signed by itself\n    export SSL_CERT_FILE='{file}'")
+        });
+        Some((format!("wss://{address}"), trust.unwrap_or_default()))
+    }
 }
 
 #[cfg(test)]
@@ -213,24 +233,36 @@ mod tests {
         check(&[], None);
     }
 
-    fn welcome(credentials: &[Credential]) -> String {
-        let clients: [SocketAddr; 1] = ["127.0.0.1:8080".parse().unwrap()];
-        let admin: [SocketAddr; 1] = ["[::1]:9090".parse().unwrap()];
-        let feed = "simulator, 10 symbols";
-        let tls_clients: [SocketAddr; 1] = ["[::1]:8443".parse().unwrap()];
-        Welcome { clients: &clients, tls_clients: &tls_clients, admin: &admin, feed, symbol: "BTC/USD", credentials }
-            .text()
+    /// The text for addresses without and with TLS.
+    fn welcome(clients: &[&str], tls_clients: &[&str], credentials: &[Credential]) -> String {
+        let parsed = |addresses: &[&str]| -> Vec<SocketAddr> {
+            addresses.iter().map(|address| address.parse().unwrap()).collect()
+        };
+        Welcome {
+            clients: &parsed(clients),
+            tls_clients: &parsed(tls_clients),
+            admin: &parsed(&["[::1]:9090"]),
+            feed: "simulator, 10 symbols",
+            symbol: "BTC/USD",
+            credentials,
+            certificate: (!tls_clients.is_empty()).then_some(Path::new("/etc/it's/server.crt")),
+        }
+        .text()
     }
 
-    #[test]
-    fn the_welcome_shows_each_user_and_three_commands() {
-        let credentials = ["demo-free", "demo-premium", "demo-enterprise"].map(|user| Credential {
+    fn credentials() -> [Credential; 3] {
+        ["demo-free", "demo-premium", "demo-enterprise"].map(|user| Credential {
             user: user.to_owned(),
             key: format!("{user}-key"),
             secret: format!("{user}-secret"),
             token: format!("{user}-token"),
-        });
-        let text = welcome(&credentials);
+        })
+    }
+
+    #[test]
+    fn the_welcome_shows_each_user_and_three_commands() {
+        let credentials = credentials();
+        let text = welcome(&["127.0.0.1:8080"], &["[::1]:8443"], &credentials);
         for credential in &credentials {
             for part in [&credential.user, &credential.key, &credential.secret, &credential.token] {
                 assert!(text.contains(part.as_str()), "{part}");
@@ -248,8 +280,26 @@ mod tests {
     }
 
     #[test]
+    fn with_tls_alone_the_commands_use_it() {
+        let text = welcome(&[], &["127.0.0.1:8443", "[::1]:8443"], &credentials());
+        for part in [
+            "clients  wss://127.0.0.1:8443/stream\n",
+            "clients  wss://[::1]:8443/stream\n",
+            "\n  demo-free\n    key     demo-free-key\n",
+            r"export SSL_CERT_FILE='/etc/it'\''s/server.crt'",
+            "websocat --no-close 'wss://127.0.0.1:8443/stream?token=demo-premium-token'",
+            r#"connect("wss://127.0.0.1:8443/stream")"#,
+            r#"url_override="wss://127.0.0.1:8443/v1beta3/crypto/us""#,
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("ws://127.0.0.1:8080"), "{text}");
+        assert!(!welcome(&["127.0.0.1:8080"], &["[::1]:8443"], &credentials()).contains("SSL_CERT_FILE"));
+    }
+
+    #[test]
     fn without_demo_users_there_are_no_commands() {
-        let text = welcome(&[]);
+        let text = welcome(&["127.0.0.1:8080"], &["[::1]:8443"], &[]);
         assert!(text.contains("ws://127.0.0.1:8080/stream\n") && !text.contains("websocat"), "{text}");
     }
 }

@@ -6,13 +6,17 @@
 
 mod exposition;
 mod names;
+mod process;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 pub use exposition::{Exposition, Kind};
-pub use names::{Counter, Gauge, Histogram};
+pub use names::{Counter, Gauge, Histogram, ShardGauge};
+
+/// The area of the threads that have [`ShardGauge`]s.
+pub const SHARD: &str = "shard";
 
 /// Upper bounds of the histograms' buckets, ns: 1, 2 and 5 of each decade from 1 us to 10 s.
 const BUCKETS: [u64; 22] = {
@@ -39,6 +43,8 @@ pub struct ThreadMetrics {
     area: &'static str,
     counters: [AtomicU64; Counter::COUNT],
     gauges: [AtomicU64; Gauge::COUNT],
+    /// ns.
+    shard_gauges: [AtomicU64; ShardGauge::COUNT],
     histograms: [Cells; Histogram::COUNT],
 }
 
@@ -58,6 +64,12 @@ impl ThreadMetrics {
     /// Sets this thread's part of a gauge; the scrape shows the sum over threads.
     pub fn set(&self, gauge: Gauge, value: u64) {
         self.gauges[gauge as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// Sets what a shard shows for itself.
+    pub fn set_shard(&self, gauge: ShardGauge, value: Duration) {
+        let ns = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
+        self.shard_gauges[gauge as usize].store(ns, Ordering::Relaxed);
     }
 
     /// Counts a latency in, ns. Negative ones, which a clock set back gives, count as 0.
@@ -87,12 +99,14 @@ impl Metrics {
         Metrics { started: SystemTime::now(), threads: Mutex::new(Vec::new()), collectors: Mutex::new(Vec::new()) }
     }
 
-    /// Counters for one more thread. `area` is what the thread is, such as `shard` or `sequencer`.
+    /// Counters for one more thread. `area` is what the thread is, such as [`SHARD`] or `sequencer`. Shards are
+    /// numbered as they register.
     pub fn register(&self, area: &'static str) -> Arc<ThreadMetrics> {
         let thread = Arc::new(ThreadMetrics {
             area,
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
             gauges: std::array::from_fn(|_| AtomicU64::new(0)),
+            shard_gauges: std::array::from_fn(|_| AtomicU64::new(0)),
             histograms: std::array::from_fn(|_| Cells {
                 buckets: std::array::from_fn(|_| AtomicU64::new(0)),
                 sum_ns: AtomicU64::new(0),
@@ -128,6 +142,7 @@ impl Metrics {
         for gauge in Gauge::ALL {
             out.sample(Kind::Gauge, gauge.name(), gauge.help(), &[], self.gauge(gauge));
         }
+        self.render_shards(&mut out);
         for histogram in Histogram::ALL {
             let (buckets, sum_ns) = self.histogram(histogram);
             out.histogram(histogram.name(), histogram.help(), &BUCKETS, &buckets, sum_ns);
@@ -164,11 +179,16 @@ impl Metrics {
         for (area, count) in areas {
             out.sample(Kind::Gauge, "gateway_threads", "Threads by what they do.", &[("area", area)], count);
         }
-        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-        let help = "When the process started, Unix seconds.";
-        out.sample(Kind::Gauge, "process_start_time_seconds", help, &[], started);
-        if let Some(bytes) = resident_bytes() {
-            out.sample(Kind::Gauge, "process_resident_memory_bytes", "Resident memory.", &[], bytes);
+        process::render(out, self.started);
+    }
+
+    fn render_shards(&self, out: &mut Exposition) {
+        for gauge in ShardGauge::ALL {
+            for (index, thread) in lock(&self.threads).iter().filter(|thread| thread.area == SHARD).enumerate() {
+                let ns = thread.shard_gauges[gauge as usize].load(Ordering::Relaxed);
+                let labels = [("shard", &*index.to_string())];
+                out.sample(Kind::Gauge, gauge.name(), gauge.help(), &labels, exposition::seconds(ns));
+            }
         }
     }
 }
@@ -188,13 +208,6 @@ impl std::fmt::Debug for Metrics {
 /// The lists stay whole whatever happens to a thread that holds them.
 fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
     list.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Resident memory of this process as Linux tells it; `None` elsewhere.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 #[cfg(test)]
@@ -218,6 +231,20 @@ mod tests {
         assert!(text.contains("\ngateway_messages_delivered_total 42\n"), "{text}");
         assert!(text.contains("\ngateway_connections 8\n"), "{text}");
         assert!(text.contains("\ngateway_threads{area=\"shard\"} 2\n"), "{text}");
+    }
+
+    #[test]
+    fn shards_are_told_apart() {
+        let metrics = Metrics::new();
+        let (one, _, two) = (metrics.register(SHARD), metrics.register("sequencer"), metrics.register(SHARD));
+        one.set_shard(ShardGauge::Round, Duration::from_millis(12));
+        two.set_shard(ShardGauge::Round, Duration::from_millis(3));
+        two.set_shard(ShardGauge::Round, Duration::ZERO);
+        let text = metrics.render();
+        let shown: Vec<&str> = text.lines().filter(|line| line.starts_with("gateway_shard_round_seconds")).collect();
+        let expected =
+            [r#"gateway_shard_round_seconds{shard="0"} 0.012"#, r#"gateway_shard_round_seconds{shard="1"} 0"#];
+        assert_eq!(shown, expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -51,6 +51,7 @@ pub struct Gateway {
     symbol: String,
     entrance: Entrance,
     certificates: Option<Watch>,
+    certificate_file: Option<PathBuf>,
     context: Arc<Context>,
     state: Arc<AdminState>,
     stop: Arc<Stop>,
@@ -166,7 +167,7 @@ impl Gateway {
                 sequencer: doorbell.clone(),
                 hub: hub_config(config, index),
                 round_max: config.fanout.round_max,
-                metrics: metrics.register("shard"),
+                metrics: metrics.register(crate::metrics::SHARD),
                 core: config.server.pin.applies(cores).then_some((index + 1) % cores),
             };
             let thread = std::thread::Builder::new().name(format!("shard-{index}"));
@@ -213,6 +214,7 @@ impl Gateway {
             symbol: symbols.first().cloned().unwrap_or_else(|| "*".to_owned()),
             entrance,
             certificates,
+            certificate_file: config.server.tls.certificate_file.clone(),
             context,
             state: admin_state,
             stop,
@@ -259,6 +261,7 @@ impl Gateway {
             feed: &self.feed,
             symbol: &self.symbol,
             credentials: &credentials,
+            certificate: self.certificate_file.as_deref(),
         };
         Ok(welcome.text())
     }

@@ -20,6 +20,9 @@ use crate::context::wall_ns;
 use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
 use crate::shard::{Input, ShardQueue};
 
+/// Naps in a round of the shards' writes.
+const ROUND_NAPS: u32 = 8;
+
 /// Ticks taken from one ring before the others have their turn.
 const TICKS_PER_TURN: usize = 4096;
 /// Longest sleep, so that a change of a source's state is told in time.
@@ -72,6 +75,9 @@ impl Sequencing {
             if finish && !worked {
                 return;
             }
+            if worked {
+                self.nap();
+            }
             if !worked {
                 let due = next_due.map_or(SLEEP_MAX, |at| {
                     Duration::from_nanos(u64::try_from(at - wall_ns()).unwrap_or(0)).min(SLEEP_MAX)
@@ -85,6 +91,15 @@ impl Sequencing {
                 };
                 doorbell.wait(ready, Some(due));
             }
+        }
+    }
+
+    /// While all shards write in rounds, what is handed on waits for the next one anyway: sleeps a small part of a round,
+    /// so that thousands of ticks a second do not wake this thread, and it not the shards, for each of them.
+    fn nap(&self) {
+        let round = self.shards.iter().map(ShardQueue::round).min().unwrap_or_default();
+        if !round.is_zero() {
+            std::thread::sleep(round / ROUND_NAPS);
         }
     }
 

@@ -12,7 +12,7 @@ mod load;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError};
@@ -25,7 +25,7 @@ use protocol::{CloseCode, ErrorCode, ServerMessage};
 use self::load::Load;
 use crate::context::{Context, Now, wall_ns};
 use crate::epoll_set::EpollSet;
-use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
+use crate::metrics::{Counter, Gauge, Histogram, ShardGauge, ThreadMetrics};
 use crate::session::{Next, Session, Turn, close};
 use crate::sign_in::SignedIn;
 use crate::transport::listener::{self, Arrivals, Listening};
@@ -58,6 +58,8 @@ pub(crate) struct Bell {
     waker: Waker,
     /// Rung, and the shard has not looked yet.
     rung: AtomicBool,
+    /// How far apart the shard's rounds of writes begin, ms; 0 while it writes at once.
+    round_ms: AtomicU64,
 }
 
 impl Bell {
@@ -95,6 +97,12 @@ impl ShardQueue {
     pub(crate) fn bell(&self) -> Arc<Bell> {
         self.bell.clone()
     }
+
+    /// How far apart the shard's rounds of writes begin; zero while it writes at once.
+    pub(crate) fn round(&self) -> Duration {
+        // Relaxed: a hint.
+        Duration::from_millis(self.bell.round_ms.load(Ordering::Relaxed))
+    }
 }
 
 /// The queue into a shard that is yet to be set up.
@@ -126,7 +134,11 @@ pub(crate) struct ShardParts {
 /// The system's, where it has no descriptors left.
 pub(crate) fn port(capacity: usize) -> io::Result<(ShardQueue, ShardPort)> {
     let poll = Poll::new()?;
-    let bell = Arc::new(Bell { waker: Waker::new(poll.registry(), WAKE)?, rung: AtomicBool::new(false) });
+    let bell = Arc::new(Bell {
+        waker: Waker::new(poll.registry(), WAKE)?,
+        rung: AtomicBool::new(false),
+        round_ms: AtomicU64::new(0),
+    });
     let (sender, receiver) = crossbeam::channel::bounded(capacity);
     Ok((ShardQueue { sender, bell: bell.clone() }, ShardPort { poll, receiver, bell }))
 }
@@ -210,6 +222,7 @@ pub(crate) fn run(port: ShardPort, parts: ShardParts) -> io::Result<()> {
             counted: HubCounters::default(),
             load: Load::new(parts.round_max),
             turned: Instant::now(),
+            slept: Duration::ZERO,
             oldest: None,
             drain: None,
         };
@@ -262,6 +275,8 @@ struct Shard {
     load: Load,
     /// When clients were last flushed.
     turned: Instant,
+    /// How long it has had nothing to do since.
+    slept: Duration,
     /// Socket read of the oldest live message of this turn, Unix ns.
     oldest: Option<i64>,
     drain: Option<Draining>,
@@ -303,11 +318,13 @@ impl Shard {
                     None => std::future::pending().await,
                 }
             };
+            let idle = Instant::now();
             tokio::select! {
                 ready = self.sockets.ready() => ready?,
                 () = self.arrivals.came() => {}
                 () = sleep => {}
             }
+            self.slept += idle.elapsed();
         }
     }
 
@@ -566,10 +583,17 @@ impl Shard {
             };
             self.flush(key, now_ms);
         }
-        let (elapsed, writing) = (begun - self.turned, begun.elapsed());
+        let turn = load::Turn {
+            elapsed: begun - self.turned,
+            slept: std::mem::take(&mut self.slept),
+            writing: begun.elapsed(),
+        };
         self.turned = begun;
-        if self.load.add(elapsed, writing, self.hub.counters()) {
-            self.hub.set_round_ms(self.load.round_ms());
+        if self.load.add(turn, self.hub.counters()) {
+            let round_ms = self.load.round_ms();
+            self.hub.set_round_ms(round_ms);
+            // Relaxed: a hint.
+            self.bell.round_ms.store(round_ms, Ordering::Relaxed);
         }
     }
 
@@ -683,6 +707,7 @@ impl Shard {
                 self.metrics.add(counter, now - before);
             }
         }
+        self.metrics.set_shard(ShardGauge::Round, Duration::from_millis(self.load.round_ms()));
         self.metrics.set(Gauge::Connections, self.live as u64);
         self.metrics.set(Gauge::TlsConnections, self.live_tls as u64);
         self.metrics.set(Gauge::Subscriptions, self.hub.subscriptions_total());

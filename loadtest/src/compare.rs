@@ -14,12 +14,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::outcome::{Better, Distribution, Ending, Outcome, Phase, Standing, Unit};
+use crate::outcome::{Better, Distribution, Ending, Judged, Outcome, Phase, Standing, Unit};
 use crate::report::json;
 use crate::units;
 
 /// A smaller change says nothing on any machine.
 const NOISE_SHARE: f64 = 0.05;
+
+/// The scenario in which memory grows by nothing but clients: elsewhere there is data in it too.
+const MEMORY_SCENARIO: &str = "idle";
 
 /// Settings that say where, not what.
 const PLACES: [&str; 8] = ["target", "targets", "source", "sources", "pid", "pids", "metrics", "outputs"];
@@ -31,7 +34,8 @@ pub struct CompareArgs {
     pub a: PathBuf,
     /// Report of the run that is compared.
     pub b: PathBuf,
-    /// Exit status 1 where the p99 latency, the server's CPU per message or its memory per client got worse by more (10% or 0.1).
+    /// Exit status 1 where the p99 latency, the server's CPU per message or (idle) its memory per client got worse by more (10%
+    /// or 0.1) in a phase whose figures count.
     #[arg(long, value_name = "SHARE", value_parser = units::parse_share)]
     pub fail_above: Option<f64>,
 }
@@ -228,6 +232,7 @@ type Side<'a> = (&'a Outcome, &'a Phase, u32);
 
 fn changes(a: Side<'_>, b: Side<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
+    let idle = [a.0, b.0].iter().all(|run| run.header.scenario == MEMORY_SCENARIO);
     rates(&mut changes, a, b);
     latencies(&mut changes, a, b);
     let p99 = |changes: &mut Vec<Change>, figure, of: fn(&Phase) -> &Option<Distribution>| {
@@ -248,13 +253,16 @@ fn changes(a: Side<'_>, b: Side<'_>) -> Vec<Change> {
     plain(&mut changes, "server CPU/message", nanos, Better::Lower, &|it| it.server.as_ref()?.cpu_ns_per_message, true);
     plain(&mut changes, "server CPU", Unit::Share, Better::Neither, &|it| it.server.as_ref()?.cpu_share, false);
     let growth = |it: &Phase| it.server.as_ref()?.rss_growth_per_client_bytes;
-    plain(&mut changes, "memory/client", Unit::Bytes, Better::Lower, &growth, true);
+    plain(&mut changes, "memory/client", Unit::Bytes, Better::Lower, &growth, idle);
     let rss = |it: &Phase| it.server.as_ref()?.rss_bytes_max.map(|bytes| bytes as f64);
     plain(&mut changes, "server RSS, highest", Unit::Bytes, Better::Lower, &rss, false);
     let lost = |it: &Phase| Some((it.counts.missing + it.counts.announced) as f64);
     plain(&mut changes, "gaps", Unit::Count, Better::Lower, &lost, false);
     // Nothing in both is nothing to tell.
     changes.retain(|change| change.a.is_some_and(|a| a != 0.0) || change.b.is_some_and(|b| b != 0.0));
+    // A warm-up, or a step that was to break, decides nothing.
+    let counts = [a.1, b.1].iter().all(|phase| phase.judged == Judged::Everything);
+    changes.iter_mut().for_each(|change| change.decides &= counts);
     changes
 }
 

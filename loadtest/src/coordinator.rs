@@ -38,6 +38,10 @@ pub enum Halt {
     Interrupted,
     /// It could not begin: the target's or the system's words.
     TurnedAway(TurnedAway, String),
+    /// The server lets clients in, and what the run is about does not happen there.
+    Unavailable(String),
+    /// It cannot be done as asked.
+    Wrong(anyhow::Error),
     Failed(anyhow::Error),
 }
 
@@ -131,7 +135,7 @@ impl Coordinator {
     /// Runs the scenario to its end, or until somebody stops it, and judges it.
     ///
     /// # Errors
-    /// [`Halt::TurnedAway`] and [`Halt::Failed`]: there is nothing to report.
+    /// Any [`Halt`] but [`Halt::Interrupted`]: there is nothing to report.
     pub fn run(mut self) -> Result<Outcome, Halt> {
         let played = self.play();
         let ending = match played {
@@ -148,7 +152,8 @@ impl Coordinator {
             return Err(Halt::Failed(anyhow!("a worker does not end")));
         }
         self.look();
-        let ended = Ended { at_ns: wall_ns(), ending, invalid: std::mem::take(&mut self.invalid) };
+        let needs_data = self.scenario.kind.needs_data();
+        let ended = Ended { at_ns: wall_ns(), ending, needs_data, invalid: std::mem::take(&mut self.invalid) };
         let thresholds = self.thresholds();
         let Coordinator { recorder, live, workers, .. } = self;
         live.finish();

@@ -1,6 +1,6 @@
 //! `loadtest`: parse, plan, run, report, exit.
 
-use std::io::IsTerminal as _;
+use std::io::{ErrorKind as ErrorKindOfIo, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,7 +22,7 @@ use loadtest::plan::{System, plan, raise_descriptor_limit};
 use loadtest::report::table::Style;
 use loadtest::scan::Stamp;
 use loadtest::scenario::{Kind, Wishes, read_file};
-use loadtest::venue::{Popularity, VenueSettings, product_names};
+use loadtest::venue::{Popularity, VenueError, VenueSettings, product_names};
 use loadtest::{compare, facts, report, venue, worker};
 
 /// Exit statuses beside those of an outcome, as in BSD's sysexits where it has one.
@@ -110,17 +110,28 @@ fn load(kind: Kind, mut run: Box<Run>) -> Result<u8, Failure> {
         Halt::TurnedAway(TurnedAway::Refused, text) => {
             Failure(TARGET_UNAVAILABLE, anyhow::anyhow!("the target turned the first client away: {text}"))
         }
+        Halt::Unavailable(text) => Failure(TARGET_UNAVAILABLE, anyhow::Error::msg(text)),
+        Halt::Wrong(error) => wrong(error),
         Halt::Interrupted => Failure(INTERRUPTED, anyhow::anyhow!("interrupted")),
         Halt::Failed(error) => internal(error),
     })?;
-    report::write_all(&outcome, &outputs).map_err(internal)?;
-    Ok(outcome.exit_status())
+    match report::write_all(&outcome, &outputs) {
+        // Who reads no further has read enough.
+        Err(error) if !worker::is_broken_pipe(&error) => Err(internal(error)),
+        _ => Ok(outcome.exit_status()),
+    }
 }
 
 fn set_side_by_side(arguments: &CompareArgs) -> Result<u8, Failure> {
     let comparison = compare::run(arguments).map_err(|error| Failure(WRONG_ARGUMENTS, error))?;
     let style = if std::io::stdout().is_terminal() { Style::Coloured } else { Style::Plain };
-    print!("{}", comparison.text(style));
+    match std::io::stdout().lock().write_all(comparison.text(style).as_bytes()) {
+        Err(error) if error.kind() != ErrorKindOfIo::BrokenPipe => {
+            return Err(Failure(INTERNAL, anyhow::Error::from(error).context("writing to standard output")));
+        }
+        // Who reads no further has read enough.
+        _ => {}
+    }
     let failures = arguments.fail_above.map(|share| comparison.failures(share)).unwrap_or_default();
     for failure in &failures {
         eprintln!("loadtest: {failure}");
@@ -138,8 +149,13 @@ fn serve(arguments: VenueArgs) -> Result<u8, Failure> {
         seed: arguments.seed,
     };
     let stop = stop_flag().map_err(|error| Failure(INTERNAL, error))?;
-    venue::run(settings, arguments.gateway_env.as_deref(), &stop).map_err(|error| Failure(INTERNAL, error))?;
-    Ok(0)
+    match venue::run(settings, arguments.gateway_env.as_deref(), &stop) {
+        Err(error) if error.downcast_ref::<VenueError>().is_some_and(VenueError::is_of_the_settings) => {
+            Err(Failure(WRONG_ARGUMENTS, error))
+        }
+        Err(error) if !worker::is_broken_pipe(&error) => Err(Failure(INTERNAL, error)),
+        _ => Ok(0),
+    }
 }
 
 /// Set by SIGINT and SIGTERM. A second one ends the process at once.

@@ -49,6 +49,9 @@ pub struct Outcome {
     pub ending: Ending,
     /// Why the figures must not be believed; empty where they may.
     pub invalid: Vec<String>,
+    /// What the harness did badly where it does not count: in a warm-up, or for less than a tenth of a second.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Every threshold and how it went.
     pub verdicts: Vec<Verdict>,
     /// What only the scenario can say.
@@ -86,7 +89,7 @@ pub struct Header {
     pub limits: HarnessLimits,
 }
 
-/// Beyond these the harness measured itself, and the run is invalid.
+/// Beyond these the harness measured itself, and the run is invalid; in phases whose figures do not count, that is noted.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct HarnessLimits {
     /// Processor time of a worker over a phase, as a share of one core.

@@ -192,10 +192,13 @@ impl Counts {
 pub struct Gauges {
     /// Under way to a session.
     pub connecting: u64,
-    /// Signed in, and the first subscribe answered.
+    /// Signed in, the first subscribe answered, and reading.
     pub ready: u64,
-    /// Not reading, on purpose.
+    /// Not reading, on purpose; these are not among `ready`.
     pub stalled: u64,
+    /// Refused or dropped by the server, and without a connection since.
+    #[serde(default)]
+    pub gone: u64,
 }
 
 /// Something that should not have happened, in words that name client, channel and numbers.

@@ -46,6 +46,15 @@ impl Kind {
             Kind::FindMax => "find-max",
         }
     }
+
+    /// Whether it is about messages, so that a run without any shows nothing.
+    pub const fn needs_data(self) -> bool {
+        match self {
+            Kind::Connect | Kind::Idle | Kind::Churn => false,
+            Kind::Broadcast | Kind::Watchlist | Kind::Signals | Kind::Slow => true,
+            Kind::Reconnect | Kind::Soak | Kind::FindMax => true,
+        }
+    }
 }
 
 /// What `find-max` raises.

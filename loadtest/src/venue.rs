@@ -108,6 +108,13 @@ pub enum VenueError {
     Thread(io::Error),
 }
 
+impl VenueError {
+    /// Whether other settings would do: all but a thread that the system refuses.
+    pub fn is_of_the_settings(&self) -> bool {
+        !matches!(self, VenueError::Thread(_))
+    }
+}
+
 impl VenueSettings {
     /// The settings with every product as the venue writes it.
     ///

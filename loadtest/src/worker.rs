@@ -55,6 +55,8 @@ struct Entry {
     unsent: Vec<u8>,
     /// Not reading, on purpose.
     stalled: bool,
+    /// The server refused or dropped it, and no connection was begun since.
+    gone: bool,
     attempts: u8,
 }
 
@@ -115,7 +117,18 @@ pub fn run() -> anyhow::Result<()> {
             let _ = waker.wake();
         })
         .context("a thread for orders")?;
-    Worker::new(assignment, poll)?.turn(&orders)
+    match Worker::new(assignment, poll)?.turn(&orders) {
+        // Sockets' errors are endings of clients: this is the coordinator's end of standard output. It ended the run, and
+        // says itself why.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        turned => turned,
+    }
+}
+
+/// Whether nobody reads any more what was to be written.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let causes = || error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes().any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
 impl Worker {
@@ -223,13 +236,13 @@ impl Worker {
         let gauges = &mut self.shared.tally.sample.gauges;
         *gauges = Default::default();
         for entry in &self.entries {
+            // Each client counts once.
             match entry.client.stage() {
-                Stage::Away => {}
-                // Who does not read on purpose is told apart.
-                Stage::Live => gauges.ready += u64::from(!entry.stalled),
+                Stage::Away => gauges.gone += u64::from(entry.gone),
+                Stage::Live if entry.stalled => gauges.stalled += 1,
+                Stage::Live => gauges.ready += 1,
                 _ => gauges.connecting += 1,
             }
-            gauges.stalled += u64::from(entry.stalled);
         }
         self.shared.tally.end_interval(self.clock.now(), |sample| tell(&Word::Sample(Cow::Borrowed(sample))))
     }
@@ -320,6 +333,7 @@ impl Worker {
         }
         drop_connection(entry);
         entry.client.ended();
+        entry.gone = true;
         let number = entry.client.number();
         let shared = &mut self.shared;
         let now = shared.now;
@@ -382,6 +396,7 @@ impl Worker {
             Ok(transport)
         });
         entry.client.begin(intended_ns, shared);
+        entry.gone = false;
         self.under_way += 1;
         match registered {
             Ok(transport) => {
@@ -399,7 +414,10 @@ impl Worker {
                     tell(&Word::TurnedAway { reason: TurnedAway::Exhausted, text })?;
                 }
                 let ending = entry.client.cut_off(&error.to_string());
-                self.end(index, ending)
+                self.end(index, ending)?;
+                // The server has no part in that.
+                self.entries[index].gone &= !exhausted;
+                Ok(())
             }
         }
     }
@@ -478,7 +496,8 @@ fn read(entry: &mut Entry, buffer: &mut Vec<u8>, clock: &Clock, shared: &mut Sha
         }
     };
     shared.tally.sample.counts.bytes += received.len as u64;
-    if let Some(kernel_ns) = received.kernel_ns {
+    // What piled up while a client did not read on purpose is no lag of the harness.
+    if let Some(kernel_ns) = received.kernel_ns.filter(|_| !client.is_to_stall()) {
         let lay = shared.now.wall_ns.saturating_sub(kernel_ns);
         shared.tally.sample.read_lag.record(u64::try_from(lay).unwrap_or(0));
     }

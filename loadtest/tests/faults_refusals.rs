@@ -14,6 +14,8 @@ fn check_refused(door: Door, words: &str) {
         assert_eq!(run.status, Some(69), "{sign_in}: {run:#?}");
         assert!(run.stderr.contains(words), "{sign_in}: {run:#?}");
         assert!(!format!("{run:?}").contains("not-a-secret"), "{run:#?}");
+        // The words of the workers that are sent home would stand before it.
+        assert!(!run.stderr.contains("telling the coordinator"), "{sign_in}: {run:#?}");
     }
 }
 

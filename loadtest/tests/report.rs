@@ -40,7 +40,8 @@ fn outcome(latency_ns: u64) -> Outcome {
             recorder.add(&sample);
         }
     }
-    let ended = Ended { at_ns: STARTED_NS + 10 * SECOND, ending: Ending::Complete, invalid: Vec::new() };
+    let ended =
+        Ended { at_ns: STARTED_NS + 10 * SECOND, ending: Ending::Complete, needs_data: true, invalid: Vec::new() };
     recorder.finish(ended, &Thresholds::default())
 }
 

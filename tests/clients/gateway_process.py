@@ -78,7 +78,8 @@ class Gateway:
             self.process.wait()
             Gateway.running.remove(self)
             raise
-        self.address = re.search(r"^  clients +ws://(\S+)/stream$", self.greeting, re.M)[1]
+        # Where the commands of the greeting connect: the first address, those without TLS standing before the others.
+        self.scheme, self.address = re.search(r"^  clients +(wss?)://(\S+)/stream$", self.greeting, re.M).groups()
         self.admin = re.search(r"^  admin +(http://[^/]+)/", self.greeting, re.M)[1]
         self.users = {
             user: Credential(user, key, secret, token)
@@ -88,7 +89,13 @@ class Gateway:
         }
 
     def url(self, path: str = "/stream") -> str:
-        return f"ws://{self.address}{path}"
+        return f"{self.scheme}://{self.address}{path}"
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port for clients."""
+        host, _, port = self.address.rpartition(":")
+        return host, int(port)
 
     @property
     def free(self) -> Credential:

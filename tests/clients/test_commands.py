@@ -170,14 +170,19 @@ def test_the_greetings_alpaca_client_shows_trades(gateway):
         assert line.startswith("symbol='BTC/USD' timestamp=datetime.datetime(")
 
 
-def pasted(gateway, like, count):
-    """The first lines that a command of the greeting prints, pasted into a shell that finds this Python."""
+def pasted(gateway, like, count, before=":"):
+    """The first lines that a command of the greeting prints, pasted into a shell that finds this Python, behind
+    another command."""
     commands = re.findall(r"^ *(python3 - <<'END'\n.*?^END)$", gateway.greeting, re.M | re.S)
     [text] = [text for text in commands if like in text]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
     shell = subprocess.Popen(
-        ["sh", "-c", text], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        ["sh", "-c", f"{before}\n{text}"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         return first_lines(shell.stdout.fileno(), count)

@@ -150,7 +150,7 @@ impl Default for Fanout {
     fn default() -> Fanout {
         Fanout {
             retain_bytes: 256 << 20,
-            round_max: Duration::from_millis(12),
+            round_max: Duration::from_millis(16),
             shard_queue: 1024,
             segment_bytes_max: 256 << 10,
             instruments_max: 16_384,

@@ -80,7 +80,7 @@ fn write_sample(out: &mut String, name: &str, suffix: &str, labels: &[(&str, &st
 }
 
 /// Nanoseconds as seconds, exactly and without trailing zeros.
-fn seconds(ns: u64) -> String {
+pub(super) fn seconds(ns: u64) -> String {
     let text = format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -1,4 +1,5 @@
-//! Every counter, gauge and histogram of the gateway: one table for each kind, and nothing else has a name.
+//! Every counter, gauge and histogram that the gateway's threads count: one table for each kind. What the process as a
+//! whole uses is in `process`.
 
 use entitlements::Refusal;
 
@@ -141,6 +142,12 @@ metrics! {
     RetainedBytes = "gateway_retained_bytes", "Memory of the retained log.";
     DelayLineBytes = "gateway_delay_line_bytes", "Memory of held-back messages.";
     Instruments = "gateway_instruments", "Instruments known.";
+}
+
+metrics! {
+    /// Spans of time that each shard has for itself: shown by shard, since their sum would say nothing.
+    ShardGauge:
+    Round = "gateway_shard_round_seconds", "How far apart a shard's rounds of writes begin; 0 while it has time to spare.";
 }
 
 metrics! {

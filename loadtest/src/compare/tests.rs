@@ -37,9 +37,28 @@ fn what_got_worse_is_told_and_decides() {
     let better = Comparison::of(&slow, &fast);
     check(&better, "latency p99", 1.0 / 1.2 - 1.0, Verdict::Better);
     assert!(better.failures(0.0).is_empty());
-    // p99 and the server's CPU, in each of four phases.
-    assert_eq!(worse.failures(0.1).len(), 8, "{:?}", worse.failures(0.1));
+    // p99 and the server's CPU, in each of three phases; the warm-up decides nothing.
+    assert_eq!(worse.failures(0.1).len(), 6, "{:?}", worse.failures(0.1));
+    assert!(worse.failures(0.1).iter().all(|failure| !failure.starts_with("warm-up")));
     assert!(worse.failures(0.3).is_empty());
+}
+
+#[test]
+fn memory_for_each_client_decides_where_clients_are_all_that_grows() {
+    let check = |scenario: &str, expected: usize| {
+        let grown = |bytes: f64| {
+            let mut run = testing::held();
+            run.header.scenario = scenario.to_owned();
+            for phase in &mut run.phases {
+                phase.server.as_mut().unwrap().rss_growth_per_client_bytes = Some(bytes);
+            }
+            run
+        };
+        let failures = Comparison::of(&grown(500.0), &grown(700.0)).failures(0.1);
+        assert_eq!(failures.len(), expected, "{scenario}: {failures:?}");
+    };
+    check("idle", 3);
+    check("broadcast", 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 
 use super::{Coordinator, Halt};
 use crate::outcome::{Better, Finding, Judged, Phase, Unit};
@@ -44,15 +44,19 @@ impl Coordinator {
         let mut raised = match scenario.raise {
             Raise::Clients => Raised::Clients { now: 0 },
             Raise::Rate => {
-                let venue = Venue::start(VenueSettings {
+                let started = Venue::start(VenueSettings {
                     listen: scenario.venue_listen,
                     products: scenario.interest.symbols.clone(),
                     rate: scenario.lowest,
                     trade_share: 1.0,
                     popularity: Popularity::Zipf(0.0),
                     seed: scenario.seed,
-                })
-                .context("starting the venue")?;
+                });
+                let venue = started.map_err(|error| {
+                    let is_of_the_settings = error.is_of_the_settings();
+                    let error = anyhow::Error::from(error).context("opening the venue (--venue-listen)");
+                    if is_of_the_settings { Halt::Wrong(error) } else { Halt::Failed(error) }
+                })?;
                 self.live.say(&format!("the venue listens at {}: the gateway's feed has to be there", venue.url()));
                 self.populate("ramp", Judged::FaultsOnly, 0, scenario.clients, Some(scenario.ramp))?;
                 Raised::Rate(venue)
@@ -145,7 +149,7 @@ impl Coordinator {
                 Raised::Clients { .. } => "is anything traded in the channels that clients subscribe to?".to_owned(),
                 Raised::Rate(venue) => format!("is the gateway's feed pointed at {}?", venue.url()),
             };
-            return Err(Halt::Failed(anyhow!("no message came in a step of find-max: {hint}")));
+            return Err(Halt::Unavailable(format!("no message came in a step of find-max: {hint}")));
         }
         Ok(self.judge(&phase, clients))
     }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{Coordinator, Halt};
 use crate::orders::Job;
-use crate::outcome::Judged;
+use crate::outcome::{Better, Finding, Judged, Phase, Unit};
 use crate::scenario::Kind;
 use crate::thresholds::{Nanos, Thresholds};
+use crate::units::{count, duration};
 
 /// After all have arrived: what comes first still comes.
 const LINGER: Duration = Duration::from_secs(1);
@@ -66,11 +67,13 @@ impl Coordinator {
                 self.prepare(clients)?;
                 self.hold("baseline", Judged::Everything, clients, duration)?;
                 self.settle()?;
+                let baseline = self.phase;
                 let stall = Duration::from_nanos(scenario.stall_ns);
-                self.begin("stalled", Judged::Everything, clients, Job::Stall, stall)?;
+                let stalled = self.begin("stalled", Judged::Everything, clients, Job::Stall, stall)?;
                 self.pass(stall)?;
                 self.hold("recovered", Judged::Everything, clients, duration)?;
                 self.settle()?;
+                self.tell_effect_of_the_stalled(baseline, stalled);
             }
             Kind::Churn => {
                 self.prepare(clients)?;
@@ -108,6 +111,27 @@ impl Coordinator {
             Kind::FindMax => self.find_max()?,
         }
         Ok(())
+    }
+
+    /// What those who read on noticed. Clients that are stalled are timed in no phase, so both figures are of the others.
+    fn tell_effect_of_the_stalled(&mut self, baseline: u32, stalled: u32) {
+        let phase = |index| self.recorder.phase(index);
+        let (Some(before), Some(stalled)) = (phase(baseline), phase(stalled)) else { return };
+        let p99 = |phase: &Phase| phase.latency.as_ref().map(|latency| latency.p99).filter(|p99| *p99 > 0);
+        let (Some(before_ns), Some(stalled_ns)) = (p99(&before), p99(&stalled)) else { return };
+        let text = format!(
+            "Clients that read had a p99 of {} while {} did not read, and of {} before.",
+            duration(stalled_ns),
+            count(stalled.clients.stalled),
+            duration(before_ns),
+        );
+        self.recorder.finding(Finding {
+            name: "effect of the stalled on the others' p99".to_owned(),
+            value: stalled_ns as f64 / before_ns as f64 - 1.0,
+            unit: Unit::Share,
+            better: Better::Lower,
+            text,
+        });
     }
 
     /// All clients connect and have settled in.

@@ -33,6 +33,8 @@ pub struct Ended {
     /// Unix ns.
     pub at_ns: i64,
     pub ending: Ending,
+    /// Whether the run is about messages, so that one without any shows nothing.
+    pub needs_data: bool,
     /// What was to be done and was not, or another reason why the figures must not be believed, in sentences.
     pub invalid: Vec<String>,
 }
@@ -211,6 +213,7 @@ impl Recorder {
             ended_ns: ended.at_ns,
             ending: ended.ending,
             invalid: ended.invalid,
+            notes: Vec::new(),
             verdicts: Vec::new(),
             findings: self.findings,
             phases,
@@ -221,7 +224,9 @@ impl Recorder {
             intervals,
             header: self.header,
         };
-        outcome.invalid.extend(validity::reasons(&outcome));
+        let doubts = validity::doubts(&outcome, ended.needs_data);
+        outcome.invalid.extend(doubts.reasons);
+        outcome.notes = doubts.notes;
         outcome.verdicts = thresholds.judge(&outcome);
         outcome
     }
@@ -276,6 +281,7 @@ impl Recording {
             connecting: gauges().map(|gauges| gauges.connecting).sum(),
             ready: gauges().map(|gauges| gauges.ready).sum(),
             stalled: gauges().map(|gauges| gauges.stalled).sum(),
+            gone: gauges().map(|gauges| gauges.gone).sum(),
         };
         let share = |worker: &Worker| worker.cpu_ns as f64 / worker.span_ns.max(1) as f64;
         let stretch = Stretch {
@@ -335,7 +341,8 @@ mod tests {
     }
 
     fn finished(recorder: Recorder) -> Outcome {
-        let ended = Ended { at_ns: STARTED_NS + 10 * SECOND, ending: Ending::Complete, invalid: Vec::new() };
+        let ended =
+            Ended { at_ns: STARTED_NS + 10 * SECOND, ending: Ending::Complete, needs_data: false, invalid: Vec::new() };
         recorder.finish(ended, &Thresholds::default())
     }
 
@@ -419,7 +426,8 @@ mod tests {
             (sample.counts.missing, sample.counts.connects) = (missing, 1);
             recorder.add(&sample);
             let invalid = invalid.iter().map(|reason| (*reason).to_owned()).collect();
-            let outcome = recorder.finish(Ended { at_ns: STARTED_NS, ending, invalid }, &Thresholds::default());
+            let outcome = recorder
+                .finish(Ended { at_ns: STARTED_NS, ending, needs_data: false, invalid }, &Thresholds::default());
             assert_eq!(outcome.exit_status(), expected);
         };
         check(0, Ending::Complete, &[], 0);

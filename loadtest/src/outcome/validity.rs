@@ -5,20 +5,37 @@ use std::collections::BTreeMap;
 use super::{Judged, Outcome, Phase};
 use crate::units::{count, duration, percent};
 
-/// Why the figures must not be believed, each reason a sentence with the figures that it rests on.
-pub(super) fn reasons(outcome: &Outcome) -> Vec<String> {
-    let mut reasons = Vec::new();
+/// A shorter phase says nothing of the harness: a burst of connects within it is late by its own length.
+const SHORT_SECONDS: f64 = 0.1;
+
+/// What is to be said of the harness, sentences with the figures that each rests on.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    /// Why the figures must not be believed.
+    pub(super) reasons: Vec<String>,
+    /// The same of phases whose figures do not count.
+    pub(super) notes: Vec<String>,
+}
+
+/// `needs_data`: the run is about messages.
+pub(super) fn doubts(outcome: &Outcome, needs_data: bool) -> Doubts {
+    let mut doubts = Doubts::default();
     for phase in outcome.phases.iter().filter(|phase| phase.judged != Judged::Nothing) {
-        reasons.extend(workers(outcome, phase));
-        reasons.extend(schedule_lag(outcome, phase));
-        reasons.extend(read_lag(outcome, phase));
-        reasons.extend(clients(phase));
+        let counts = phase.judged == Judged::Everything;
+        let late = [workers(outcome, phase), schedule_lag(outcome, phase), read_lag(outcome, phase)];
+        let spoils = counts && phase.seconds() >= SHORT_SECONDS;
+        if spoils { &mut doubts.reasons } else { &mut doubts.notes }.extend(late.into_iter().flatten());
+        // However short it was: clients that were to be there were not.
+        if counts { &mut doubts.reasons } else { &mut doubts.notes }.extend(clients(phase));
     }
-    reasons.extend(clocks(outcome));
+    doubts.reasons.extend(clocks(outcome));
+    if needs_data {
+        doubts.reasons.extend(silence(outcome));
+    }
     if outcome.phases.iter().all(|phase| phase.counts.connects == 0 && phase.counts.bytes == 0) {
-        reasons.push("Nothing happened: no client connected, and nothing was received.".to_owned());
+        doubts.reasons.push("Nothing happened: no client connected, and nothing was received.".to_owned());
     }
-    reasons
+    doubts
 }
 
 fn workers(outcome: &Outcome, phase: &Phase) -> Option<String> {
@@ -63,15 +80,35 @@ fn read_lag(outcome: &Outcome, phase: &Phase) -> Option<String> {
 }
 
 fn clients(phase: &Phase) -> Option<String> {
-    // A client that the server refused or dropped is the server's doing, and a threshold's matter.
-    let accounted = phase.clients.ready + phase.clients.stalled + phase.counts.refused + phase.counts.lost;
+    let clients = &phase.clients;
+    // A client that the server refused or dropped, be it in an earlier phase, is the server's doing, and a threshold's matter.
+    let accounted = clients.ready + clients.stalled + clients.gone;
     (accounted < phase.planned).then(|| {
         format!(
             "Phase {}: of {} clients planned only {} were ready at its end ({} still connecting).",
             phase.name,
             count(phase.planned),
-            count(phase.clients.ready + phase.clients.stalled),
-            count(phase.clients.connecting),
+            count(clients.ready + clients.stalled),
+            count(clients.connecting),
+        )
+    })
+}
+
+/// Clients were ready all the time, and had nothing to check and to time.
+fn silence(outcome: &Outcome) -> Option<String> {
+    let total = |of: fn(&Phase) -> u64| outcome.counted().map(of).sum::<u64>();
+    let ready = outcome.counted().map(|phase| phase.clients.ready).max().unwrap_or(0);
+    let heartbeats = total(|phase| phase.counts.heartbeats);
+    (ready > 0 && total(|phase| phase.counts.messages) == 0).then(|| {
+        let else_came = match heartbeats {
+            0 => "and no heartbeat either".to_owned(),
+            1 => "only 1 heartbeat".to_owned(),
+            more => format!("only {} heartbeats", count(more)),
+        };
+        format!(
+            "No message came to {} clients that were ready, {else_came}: is anything traded in the channels that they \
+             subscribe to?",
+            count(ready),
         )
     })
 }
@@ -103,12 +140,18 @@ mod tests {
         Distribution::of(timings)
     }
 
+    /// Of a run that holds everything, after a change of one phase; the first is a warm-up.
+    fn changed(phase: usize, change: &dyn Fn(&mut Phase)) -> Doubts {
+        let mut outcome = testing::held();
+        change(&mut outcome.phases[phase]);
+        doubts(&outcome, true)
+    }
+
     #[test]
     fn a_run_that_measured_the_harness_says_why() {
         let check = |change: &dyn Fn(&mut Phase), expected: Option<&str>| {
-            let mut outcome = testing::held();
-            change(&mut outcome.phases[1]);
-            let reasons = reasons(&outcome);
+            let Doubts { reasons, notes } = changed(1, change);
+            assert_eq!(notes, Vec::<String>::new());
             match expected {
                 Some(words) => assert!(reasons.len() == 1 && reasons[0].contains(words), "{words}: {reasons:?}"),
                 None => assert_eq!(reasons, Vec::<String>::new()),
@@ -133,14 +176,52 @@ mod tests {
             Some("received bytes waited for the harness"),
         );
         check(&|phase| phase.clients.ready = 990, Some("of 1,000 clients planned only 990 were ready"));
-        // The server's doing.
-        check(&|phase| (phase.clients.ready, phase.counts.lost) = (990, 10), None);
-        check(&|phase| (phase.clients.ready, phase.counts.refused) = (990, 10), None);
+        check(&|phase| (phase.clients.ready, phase.clients.connecting) = (990, 10), Some("(10 still connecting)"));
+        // The server's doing, whenever it was; counts are of the phase, and say nothing of that.
+        check(&|phase| (phase.clients.ready, phase.clients.gone) = (990, 10), None);
+        check(&|phase| (phase.clients.ready, phase.counts.lost) = (990, 10), Some("only 990 were ready"));
+        check(&|phase| (phase.clients.ready, phase.clients.stalled) = (900, 100), None);
         check(
             &|phase| (phase.counts.from_the_future, phase.ahead_ns_max) = (7, 3_000_000_000),
             Some("7 messages were stamped later than they arrived, up to 3.00 s (1.00 ms is allowed)"),
         );
         assert_eq!(testing::empty().invalid, ["Nothing happened: no client connected, and nothing was received."]);
         check(&|phase| (phase.judged, phase.clients.ready) = (Judged::Nothing, 0), None);
+    }
+
+    #[test]
+    fn where_figures_do_not_count_the_harness_may_be_late() {
+        let check = |phase: usize, change: &dyn Fn(&mut Phase), noted: &str| {
+            let Doubts { reasons, notes } = changed(phase, change);
+            assert_eq!(reasons, Vec::<String>::new());
+            assert!(notes.len() == 1 && notes[0].contains(noted), "{noted}: {notes:?}");
+        };
+        check(0, &|phase| phase.schedule_lag = timed(79_800_000), "late for its own schedule (p99 79.8 ms");
+        check(0, &|phase| phase.workers = [(0, 0.99)].into(), "out of processor time");
+        check(0, &|phase| phase.clients.ready = 990, "only 990 were ready");
+        let short = |phase: &mut Phase| {
+            phase.end_ns = phase.start_ns + 99_000_000;
+            phase.schedule_lag = timed(60_000_000);
+        };
+        check(1, &short, "late for its own schedule");
+    }
+
+    #[test]
+    fn a_run_about_messages_without_any_is_none() {
+        let check = |needs_data: bool, heartbeats: u64, ready: u64, expected: Option<&str>| {
+            let mut outcome = testing::held();
+            for phase in &mut outcome.phases {
+                (phase.counts.messages, phase.latency) = (0, None);
+                (phase.counts.heartbeats, phase.clients.ready, phase.clients.gone) = (heartbeats, ready, 1_000 - ready);
+            }
+            let reasons = doubts(&outcome, needs_data).reasons;
+            assert_eq!(reasons.len(), usize::from(expected.is_some()), "{reasons:?}");
+            assert!(expected.is_none_or(|words| reasons[0].contains(words)), "{reasons:?}");
+        };
+        check(true, 0, 1_000, Some("No message came to 1,000 clients that were ready, and no heartbeat either"));
+        check(true, 5, 1_000, Some("only 15 heartbeats"));
+        check(false, 5, 1_000, None);
+        // The server dropped them all: a threshold's matter.
+        check(true, 0, 0, None);
     }
 }

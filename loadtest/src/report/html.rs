@@ -115,6 +115,13 @@ fn headline(page: &mut String, outcome: &Outcome) {
         });
         page.push_str("</ul></div>\n");
     }
+    if !outcome.notes.is_empty() {
+        page.push_str("<div class=\"notice\"><strong>Where figures do not count:</strong><ul>");
+        outcome.notes.iter().for_each(|note| {
+            let _ = write!(page, "<li>{}</li>", escaped(note));
+        });
+        page.push_str("</ul></div>\n");
+    }
     if outcome.ending == Ending::Interrupted {
         page.push_str(
             "<div class=\"notice\"><strong>Interrupted.</strong> The figures are of what was done until then.</div>\n",

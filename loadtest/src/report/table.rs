@@ -131,6 +131,9 @@ fn headline(out: &mut Writer, outcome: &Outcome) {
     for reason in &outcome.invalid {
         out.words("  !", 4, reason);
     }
+    for note in &outcome.notes {
+        out.words("  note:", 4, note);
+    }
     if outcome.ending == Ending::Interrupted {
         out.line("  ! Interrupted: the figures are of what was done until then.");
     }

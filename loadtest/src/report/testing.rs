@@ -44,7 +44,7 @@ pub(crate) fn invalid() -> Outcome {
 /// Nothing happened at all.
 pub(crate) fn empty() -> Outcome {
     let recorder = Recorder::new(header());
-    let ended = Ended { at_ns: STARTED_NS, ending: Ending::Complete, invalid: Vec::new() };
+    let ended = Ended { at_ns: STARTED_NS, ending: Ending::Complete, needs_data: false, invalid: Vec::new() };
     recorder.finish(ended, &Thresholds::default())
 }
 
@@ -125,7 +125,8 @@ impl Script {
             better: Better::Lower,
             text: "The others' p99 while clients were stalled, against the baseline.".to_owned(),
         });
-        let ended = Ended { at_ns: STARTED_NS + second * SECOND, ending: self.ending, invalid: Vec::new() };
+        let ended =
+            Ended { at_ns: STARTED_NS + second * SECOND, ending: self.ending, needs_data: true, invalid: Vec::new() };
         recorder.finish(ended, thresholds)
     }
 
@@ -139,7 +140,7 @@ impl Script {
             ..Sample::default()
         };
         let stalled = if phase == 2 { 50 } else { 0 };
-        sample.gauges = Gauges { connecting: 0, ready: 500 - stalled, stalled };
+        sample.gauges = Gauges { ready: 500 - stalled, stalled, ..Gauges::default() };
         if second == 1 {
             (sample.counts.connects, sample.counts.upgrades) = (500, 500);
             for _ in 0..500 {

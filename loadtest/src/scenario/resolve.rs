@@ -6,6 +6,7 @@ use super::{Kind, Raise, Scenario, Wishes};
 use crate::orders::{Basket, ChannelName, Interest, SignIn, WireEncoding};
 use crate::scan::Stamp;
 use crate::thresholds::Nanos;
+use crate::venue::product_names;
 
 /// A setting that cannot be, with its name.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -17,10 +18,6 @@ pub enum ScenarioError {
     #[error("{key} = {value:?}: {rule}")]
     Text { key: &'static str, value: String, rule: &'static str },
 }
-
-/// Pairs that the gateway's simulator knows; it makes up `SIM11/USD` and so on behind them.
-const SIMULATED: [&str; 10] =
-    ["BTC/USD", "ETH/USD", "SOL/USD", "XRP/USD", "DOGE/USD", "ADA/USD", "LTC/USD", "LINK/USD", "AVAX/USD", "ETH/BTC"];
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -38,7 +35,7 @@ impl Kind {
             settle: seconds(5),
             connect_timeout: seconds(30),
             channel: vec![ChannelName::Trades],
-            symbol: vec![SIMULATED[0].to_owned()],
+            symbol: product_names(1).iter().map(|product| gateway_name(product)).collect(),
             zipf: Some(1.0),
             seed: Some(1),
             auth: Some(SignIn::Header),
@@ -167,14 +164,13 @@ fn symbols(wishes: &Wishes) -> Result<Vec<String>, ScenarioError> {
     if let Some(count) = wishes.symbols
         && wishes.symbol_list.is_none()
     {
-        for number in 1..=count {
-            symbols.push(match &wishes.symbol_pattern {
-                Some(pattern) => named(pattern, number)?,
-                None => match SIMULATED.get(number as usize - 1) {
-                    Some(known) => (*known).to_owned(),
-                    None => format!("SIM{number}/USD"),
-                },
-            });
+        match &wishes.symbol_pattern {
+            Some(pattern) => {
+                for number in 1..=count {
+                    symbols.push(named(pattern, number)?);
+                }
+            }
+            None => symbols.extend(product_names(count as usize).iter().map(|product| gateway_name(product))),
         }
     }
     let mut seen = std::collections::HashSet::new();
@@ -186,6 +182,11 @@ fn symbols(wishes: &Wishes) -> Result<Vec<String>, ScenarioError> {
         }
     }
     Ok(symbols)
+}
+
+/// A product of a venue as the gateway writes it: `BTC/USD` for `BTC-USD`. The gateway's simulator has the same ones.
+fn gateway_name(product: &str) -> String {
+    product.replace('-', "/")
 }
 
 /// `S{:03}/USD` and 7 make `S007/USD`.

@@ -194,10 +194,15 @@ infinite +Inf
             let url = format!("http://{}/metrics", listener.local_addr().unwrap());
             let server = thread::spawn(move || {
                 let (mut stream, _) = listener.accept().unwrap();
-                let mut request = [0; 1_024];
-                let read = stream.read(&mut request).unwrap();
+                // All of it: closing on what was not read would reset the connection, and the request comes in pieces.
+                let (mut request, mut buffer) = (Vec::new(), [0; 1_024]);
+                while !request.ends_with(b"\r\n\r\n") {
+                    let read = stream.read(&mut buffer).unwrap();
+                    assert!(read > 0, "the request has no end");
+                    request.extend_from_slice(&buffer[..read]);
+                }
                 stream.write_all(answer.as_bytes()).unwrap();
-                String::from_utf8_lossy(&request[..read]).into_owned()
+                String::from_utf8(request).unwrap()
             });
             let reading = Page::parse(&url).unwrap().read();
             let request = server.join().unwrap();

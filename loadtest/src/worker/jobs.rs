@@ -181,7 +181,14 @@ impl Worker {
             let index = usize::try_from(number / workers).unwrap_or(usize::MAX);
             if index == self.entries.len() {
                 let client = Client::new(number, &self.shared);
-                self.entries.push(Entry { client, transport: None, unsent: Vec::new(), stalled: false, attempts: 0 });
+                self.entries.push(Entry {
+                    client,
+                    transport: None,
+                    unsent: Vec::new(),
+                    stalled: false,
+                    gone: false,
+                    attempts: 0,
+                });
             }
             if self.entries.get(index).is_some_and(|entry| entry.transport.is_none()) {
                 self.connect(index, intended_ns)?;
@@ -198,6 +205,7 @@ impl Worker {
             }
             drop_connection(entry);
             entry.client.forget();
+            entry.gone = false;
         }
         let entries = &self.entries;
         self.jobs.returns.retain(|Reverse((_, _, index))| entries[*index].client.number() < to);
