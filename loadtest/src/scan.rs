@@ -2,7 +2,8 @@
 //!
 //! Pure. It knows the form in which the gateway writes, one data message in an array, and answers `None` for whatever looks
 //! otherwise in any way: that goes to the full parser in `message`, which also reads a sample of the messages that were
-//! understood here. A message of 150 bytes takes about 50 ns.
+//! understood here. On a Xeon at 2.5 GHz, a trade takes 140 ns as JSON (161 bytes; 220 ns where `t` is wanted) and 110 ns as
+//! MessagePack (95 bytes); the ignored test `how_long_a_message_takes` measures it.
 
 use memchr::{memchr, memchr2};
 use protocol::{ChannelKind, Encoding, parse_rfc3339};

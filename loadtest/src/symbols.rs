@@ -1,7 +1,7 @@
 //! Symbols as small numbers, and the highest sequence numbers that anybody has seen.
 //!
-//! One of each for a worker. The look-up is on the way of every message: an open-addressed table over a multiplicative hash,
-//! about 5 ns. Deliberately absent: forgetting.
+//! One of each for a worker. The look-up is on the way of every message: an open-addressed table over a multiplicative hash.
+//! Deliberately absent: forgetting.
 
 use protocol::ChannelKind;
 

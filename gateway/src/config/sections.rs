@@ -45,7 +45,7 @@ impl Default for Server {
             pin: Pin::Auto,
             handshake_timeout: Duration::from_secs(10),
             auth_timeout: Duration::from_secs(10),
-            handshakes_max: 1024,
+            handshakes_max: 4096,
             connections_per_address: 20_000,
             message_bytes_max: 64 << 10,
             tls: Tls::default(),
