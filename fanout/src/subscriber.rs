@@ -1,7 +1,7 @@
 //! One client as the hub sees it: what it subscribes to, and what it has yet to be sent.
 //!
-//! A client that keeps up holds nothing between flushes: its outbox is filled by the publications of one
-//! turn, written at the end of the turn, and its buffer goes back to the hub's pool. A client whose socket
+//! A client that keeps up holds nothing while it is quiet: its outbox is filled by what is published until its turn comes
+//! (see the hub's rounds), written then, and its buffer goes back to the hub's pool. A client whose socket
 //! is full, or who catches up from the log, is *held*: it keeps the rest of the one frame that was cut and
 //! its places in the streams, and no reference to any message, so that what it costs does not grow with the
 //! message rate.

@@ -323,7 +323,7 @@ mod tests {
         admin.check("/readyz", "503", &[r#""draining""#, r#""down""#]);
         admin.check("/livez", "200", &[]);
         admin.check("/metrics", "200", &["text/plain; version=0.0.4", "\ngateway_sign_ins_total 3\n"]);
-        admin.check("/config", "200", &["[server]", "handshakes_max = 1024"]);
+        admin.check("/config", "200", &["[server]", "handshakes_max = 4096"]);
         admin.check("/", "404", &["/metrics"]);
         admin.server.stop();
     }
