@@ -59,7 +59,8 @@ impl Hub {
                 latest.frame.extend_from_slice(numbered.segment.bytes(range, encoding));
                 fresh[e] = true;
             }
-            for listener in state.listeners.iter().chain(&all.listeners) {
+            let (one, all) = (rounds.in_turn(&state.listeners), rounds.in_turn(&all.listeners));
+            for listener in one.chain(all) {
                 let subscriber = &mut subscribers[listener.slot as usize];
                 let e = subscriber.encoding as usize;
                 if !fresh[e] {

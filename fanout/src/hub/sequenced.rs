@@ -39,7 +39,8 @@ impl Hub {
             let mut fanned_out = false;
             let all = &all[channel.kind() as usize][channel.freshness() as usize];
             let ranges = Encoding::ALL.map(|encoding| numbered.segment.frame_range(index, encoding));
-            for listener in channels[channel.index()].listeners.iter().chain(&all.listeners) {
+            let (one, all) = (rounds.in_turn(&channels[channel.index()].listeners), rounds.in_turn(&all.listeners));
+            for listener in one.chain(all) {
                 let subscriber = &mut subscribers[listener.slot as usize];
                 if subscriber.held.is_some() {
                     continue;

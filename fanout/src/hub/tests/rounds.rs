@@ -11,16 +11,41 @@ fn everybody_has_a_turn_before_anybody_has_two() {
     }
     rig.turn();
     rig.publish(&[trades(0)]);
-    assert_eq!(rig.hub.next_dirty(), Some(a));
-    let (_, socket) = rig.sockets.get_mut(&a).unwrap();
-    assert_eq!(rig.hub.flush(a, socket, rig.now_ms), Flushed::Done);
+    let first = rig.hub.next_dirty().unwrap();
+    let (_, socket) = rig.sockets.get_mut(&first).unwrap();
+    assert_eq!(rig.hub.flush(first, socket, rig.now_ms), Flushed::Done);
     // Comes while the line is served: to those who wait with what they wait for, to the first one at the end.
     rig.publish(&[trades(0)]);
-    assert_eq!(rig.flush_dirty(), [(b, Flushed::Done), (c, Flushed::Done), (a, Flushed::Done)]);
+    let line = rig.flush_dirty();
+    assert_eq!(line.len(), 3);
+    assert_eq!(line[2], (first, Flushed::Done));
     for key in [a, b, c] {
         assert_eq!(rig.seen(key), data(trades(0), 1..=2));
     }
     assert_eq!(rig.hub.counters().writes, 4);
+}
+
+#[test]
+fn nobody_is_always_first_or_last() {
+    for selector in [one(0), Selector::All] {
+        let mut rig = Rig::new();
+        let clients: Vec<_> = (0..10).map(|_| rig.client()).collect();
+        for key in &clients {
+            rig.subscribe(*key, ChannelKind::Trades, selector);
+        }
+        rig.turn();
+        let (mut firsts, mut lasts) = (HashMap::new(), HashMap::new());
+        for _ in 0..1_000 {
+            rig.publish(&[trades(0)]);
+            let line = rig.flush_dirty();
+            assert_eq!(line.len(), clients.len());
+            *firsts.entry(line[0].0).or_insert(0) += 1;
+            *lasts.entry(line[9].0).or_insert(0) += 1;
+        }
+        for key in &clients {
+            assert!((90..=110).contains(&firsts[key]) && (90..=110).contains(&lasts[key]), "{firsts:?} {lasts:?}");
+        }
+    }
 }
 
 #[test]
