@@ -1,3 +1,5 @@
+//! Two runs side by side: what changed, what is noise, and what cannot be compared.
+
 use super::*;
 use crate::report::table::Style;
 use crate::report::testing;
