@@ -138,9 +138,9 @@ impl<T: Record> Publisher<T> {
         self.shared.end.store(self.published, Ordering::Release);
     }
 
-    /// Wakes the threads that wait for records.
+    /// Has the records taken: by the threads that wait for them, or here and now by the doorbell's stand-in.
     pub fn ring(&self) {
-        self.doorbell.ring();
+        self.doorbell.ring_or_stand_in();
     }
 
     /// A reader of what is published from now on.
@@ -244,6 +244,11 @@ impl<T: Record> Reader<T> {
         self.shared.end.load(Ordering::Acquire).saturating_sub(self.position)
     }
 
+    /// What this reader has yet to take, for the eyes of any thread.
+    pub fn backlog(&self) -> Backlog {
+        Backlog { shared: Arc::clone(&self.shared), place: Arc::clone(&self.place) }
+    }
+
     /// The position of the next record to read: how many were published before it.
     pub fn position(&self) -> u64 {
         self.position
@@ -275,6 +280,22 @@ impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
         // Relaxed: a reader that is gone reads nothing that the publisher could disturb.
         self.place.store(GONE, Ordering::Relaxed);
+    }
+}
+
+/// How far behind a reader is, to be seen without it. See [`Reader::backlog`].
+pub struct Backlog {
+    shared: Arc<Shared>,
+    place: Arc<Place>,
+}
+
+impl Backlog {
+    /// Whether there is nothing to take. Where the reader is polled at the same time, this may be over already.
+    pub fn is_empty(&self) -> bool {
+        // Relaxed: who finds a backlog polls, which acquires. An older place makes a backlog of none, not none of one.
+        let position = self.place.load(Ordering::Relaxed);
+        // Acquire: as in `Reader::lag`. A reader that is gone has no backlog.
+        self.shared.end.load(Ordering::Acquire) <= position
     }
 }
 

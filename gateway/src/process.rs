@@ -33,7 +33,7 @@ use crate::context::{AwaitClients, Context, wall_ns};
 use crate::demo::Welcome;
 use crate::door::Entrance;
 use crate::metrics::{Kind, Metrics};
-use crate::sequencing::{self, Sequencing};
+use crate::sequencing::{self, Reported, Sequencing, SharedSequencing, Waiting};
 use crate::shard::{self, Bell};
 use crate::transport::listener::{self, Listening};
 use crate::transport::tls::{Certificates, Watch};
@@ -178,7 +178,8 @@ impl Gateway {
             })?);
         }
         let finish = Arc::new(AtomicBool::new(false));
-        let sequencing = Sequencing {
+        let bells = queues.iter().map(shard::ShardQueue::bell).collect();
+        let sequencing = SharedSequencing::new(Sequencing {
             feeds: vec![sequencing::Feed { reader, status, told: FeedState::Up }],
             sequencer: Sequencer::new(
                 SequencerConfig {
@@ -188,18 +189,21 @@ impl Gateway {
                     venues,
                 },
                 instruments,
-                interest,
+                interest.clone(),
             ),
             bars: Bars::new(BAR_NS, i64::try_from(config.sequencer.bar_lateness.as_nanos()).unwrap_or(i64::MAX)),
-            doorbell: doorbell.clone(),
             shards: queues,
             metrics: metrics.register("sequencer"),
-            finish: finish.clone(),
             trades: Vec::new(),
             oldest: None,
-        };
-        let bells = sequencing.shards.iter().map(shard::ShardQueue::bell).collect();
-        let sequencer = std::thread::Builder::new().name("sequencer".into()).spawn(move || sequencing.run())?;
+            reported: Reported::default(),
+            turned: Instant::now(),
+            wakes_at: i64::MIN,
+        });
+        let stand_in = sequencing.clone();
+        doorbell.set_stand_in(move || stand_in.stand_in());
+        let waiting = Waiting { doorbell: doorbell.clone(), interest, finish: finish.clone() };
+        let sequencer = std::thread::Builder::new().name("sequencer".into()).spawn(move || sequencing.run(&waiting))?;
         let source = source.spawn(feed, stop.clone())?;
         let certificates =
             certificates.map(|files| Watch::start(files, metrics.register("certificates"))).transpose()?;

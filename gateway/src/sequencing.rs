@@ -1,17 +1,21 @@
-//! The sequencer's thread: rings of ticks in, segments of encoded messages out to every shard.
+//! Sequencing: rings of ticks in, segments of encoded messages out to every shard.
 //!
-//! It takes what the rings have, hands on what came of it as soon as they are empty or a segment is full,
-//! and sleeps on the doorbell that feeds and shards ring. It waits for nobody but a shard whose queue is
-//! full; a live feed then laps it, which is counted here and announced where trades are missing.
+//! A *turn* takes what the rings have and hands on what came of it. Turns are taken by the sequencer's thread, which goes
+//! round until the rings are empty and then sleeps on the doorbell that feeds and shards ring. While ticks come so
+//! seldom that each would wake it, the feed that has one takes the turn itself, and the thread sleeps on: a tick on an
+//! idle gateway then crosses to another thread once, not twice ([`SharedSequencing::stand_in`]).
+//!
+//! The thread waits for nobody but a shard whose queue is full; a live feed then laps it, which is counted here and
+//! announced where trades are missing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use fanout::{Body, Sequencer, Update};
+use fanout::{Body, Interest, Sequencer, Update};
 use feed_handlers::bars::Bars;
 use feed_handlers::doorbell::Doorbell;
-use feed_handlers::ring::{Polled, Reader};
+use feed_handlers::ring::{Backlog, Polled, Reader};
 use feed_handlers::source::FeedStatus;
 use protocol::message::FeedState;
 use protocol::{Bar, ChannelKind, Class, InstrumentId, SourceId, Tick, TickBody, Trade};
@@ -25,6 +29,11 @@ const ROUND_NAPS: u32 = 8;
 
 /// Ticks taken from one ring before the others have their turn.
 const TICKS_PER_TURN: usize = 4096;
+/// The same where a feed stands in: it has a socket to read.
+const TICKS_PER_STAND_IN: usize = 64;
+/// A feed stands in only where the turn before is longer ago. Ticks that follow each other faster are better taken
+/// together, while the feed goes on reading.
+const STAND_IN_PAUSE: Duration = Duration::from_micros(100);
 /// Longest sleep, so that a change of a source's state is told in time.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 
@@ -36,20 +45,22 @@ pub(crate) struct Feed {
     pub(crate) told: FeedState,
 }
 
-/// What the thread runs with.
+/// What a turn works on.
 pub(crate) struct Sequencing {
     pub(crate) feeds: Vec<Feed>,
     pub(crate) sequencer: Sequencer,
     pub(crate) bars: Bars,
-    pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) shards: Vec<ShardQueue>,
     pub(crate) metrics: Arc<ThreadMetrics>,
-    /// Set when the sources have ended: the thread empties the rings and ends too.
-    pub(crate) finish: Arc<AtomicBool>,
     /// By instrument: the last trade id, and whether ticks of its source have been lost since.
     pub(crate) trades: Vec<LastTrade>,
     /// `ts_recv` of the first tick since segments were last handed on, Unix ns.
     pub(crate) oldest: Option<i64>,
+    pub(crate) reported: Reported,
+    /// When the last turn ended.
+    pub(crate) turned: Instant,
+    /// When the sleeping thread will come back by itself, Unix ns.
+    pub(crate) wakes_at: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,55 +70,128 @@ pub(crate) struct LastTrade {
     suspect: bool,
 }
 
-impl Sequencing {
-    /// Runs until told to finish and the rings are empty. Dropping the queues then ends the shards' input.
-    pub(crate) fn run(mut self) {
-        let mut reported = Reported::default();
+/// What the sequencer's thread waits with.
+pub(crate) struct Waiting {
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) interest: Arc<Interest>,
+    /// Set when the sources have ended: the thread empties the rings and ends too.
+    pub(crate) finish: Arc<AtomicBool>,
+}
+
+/// The sequencing of the gateway, for whoever takes its next turn. `None` when it has ended, so that the shards' input
+/// ends too.
+#[derive(Clone)]
+pub(crate) struct SharedSequencing(Arc<Mutex<Option<Sequencing>>>);
+
+impl SharedSequencing {
+    pub(crate) fn new(sequencing: Sequencing) -> SharedSequencing {
+        SharedSequencing(Arc::new(Mutex::new(Some(sequencing))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Sequencing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sequencer's thread: takes turns until told to finish and the rings are empty.
+    pub(crate) fn run(&self, waiting: &Waiting) {
+        let Waiting { doorbell, interest, finish } = waiting;
+        let backlogs: Vec<Backlog> = self.lock().iter().flat_map(Sequencing::backlogs).collect();
         loop {
             // Acquire: pairs with the Release of who set it, after the sources had ended.
-            let finish = self.finish.load(Ordering::Acquire);
-            let worked = self.take_ticks();
-            self.sequencer.serve_snapshots();
-            let next_due = self.sequencer.release_delayed(wall_ns());
-            self.hand_on();
-            self.tell_feed_states();
-            self.report(&mut reported);
-            if finish && !worked {
+            let finishing = finish.load(Ordering::Acquire);
+            let mut held = self.lock();
+            let Some(sequencing) = held.as_mut() else { return };
+            let Turn { worked, next_due } = sequencing.turn(TICKS_PER_TURN);
+            if worked {
+                let nap = sequencing.nap();
+                drop(held);
+                if !nap.is_zero() {
+                    std::thread::sleep(nap);
+                }
+                continue;
+            }
+            if finishing {
+                *held = None;
                 return;
             }
-            if worked {
-                self.nap();
-            }
-            if !worked {
-                let due = next_due.map_or(SLEEP_MAX, |at| {
-                    Duration::from_nanos(u64::try_from(at - wall_ns()).unwrap_or(0)).min(SLEEP_MAX)
-                });
-                let Sequencing { feeds, sequencer, doorbell, finish, .. } = &self;
-                let ready = || {
-                    feeds.iter().any(|feed| feed.reader.lag() > 0)
-                        || sequencer.is_asked()
-                        // Relaxed: a hint to go round; the loop acquires.
-                        || finish.load(Ordering::Relaxed)
-                };
-                doorbell.wait(ready, Some(due));
-            }
+            let sleep = sequencing.fall_asleep(next_due);
+            drop(held);
+            let ready = || {
+                backlogs.iter().any(|backlog| !backlog.is_empty())
+                    || interest.is_asked()
+                    // Relaxed: a hint to go round; the loop acquires.
+                    || finish.load(Ordering::Relaxed)
+            };
+            doorbell.wait(ready, Some(sleep));
         }
     }
 
-    /// While all shards write in rounds, what is handed on waits for the next one anyway: sleeps a small part of a round,
-    /// so that thousands of ticks a second do not wake this thread, and it not the shards, for each of them.
-    fn nap(&self) {
-        let round = self.shards.iter().map(ShardQueue::round).min().unwrap_or_default();
-        if !round.is_zero() {
-            std::thread::sleep(round / ROUND_NAPS);
+    /// Takes the turn on the thread of a feed that would have to wake the sequencer's. False where that thread is to be
+    /// woken: it works, ticks come thick, or there is more to do than a feed has time for.
+    pub(crate) fn stand_in(&self) -> bool {
+        let Ok(mut held) = self.0.try_lock() else { return false };
+        let Some(sequencing) = held.as_mut() else { return false };
+        if !sequencing.is_calm() {
+            return false;
         }
+        let Turn { next_due, .. } = sequencing.turn(TICKS_PER_STAND_IN);
+        sequencing.feeds.iter().all(|feed| feed.reader.lag() == 0)
+            && next_due.is_none_or(|due| due >= sequencing.wakes_at)
+    }
+}
+
+/// What came of a turn.
+struct Turn {
+    /// There were ticks.
+    worked: bool,
+    /// When the delay line has something for the clients, Unix ns.
+    next_due: Option<i64>,
+}
+
+impl Sequencing {
+    fn backlogs(&self) -> impl Iterator<Item = Backlog> {
+        self.feeds.iter().map(|feed| feed.reader.backlog())
     }
 
-    fn take_ticks(&mut self) -> bool {
+    fn turn(&mut self, ticks_max: usize) -> Turn {
+        let worked = self.take_ticks(ticks_max);
+        self.sequencer.serve_snapshots();
+        let next_due = self.sequencer.release_delayed(wall_ns());
+        self.hand_on();
+        self.tell_feed_states();
+        self.report();
+        self.turned = Instant::now();
+        Turn { worked, next_due }
+    }
+
+    /// How long to sleep where nothing is to be done before `next_due`.
+    fn fall_asleep(&mut self, next_due: Option<i64>) -> Duration {
+        let now = wall_ns();
+        let sleep =
+            next_due.map_or(SLEEP_MAX, |at| Duration::from_nanos(u64::try_from(at - now).unwrap_or(0)).min(SLEEP_MAX));
+        self.wakes_at = now + sleep.as_nanos() as i64;
+        sleep
+    }
+
+    /// Whether a feed may take the next turn: there is little to do, and no shard that would make it wait.
+    fn is_calm(&self) -> bool {
+        !self.sequencer.is_asked()
+            && self.turned.elapsed() >= STAND_IN_PAUSE
+            && self.shards.iter().all(|shard| shard.round().is_zero() && shard.has_ample_room())
+    }
+
+    /// How long to let ticks gather. While all shards write in rounds, what is handed on waits for the next one anyway:
+    /// a small part of a round, so that thousands of ticks a second do not wake this thread, and it not the shards, for
+    /// each of them.
+    fn nap(&self) -> Duration {
+        self.shards.iter().map(ShardQueue::round).min().unwrap_or_default() / ROUND_NAPS
+    }
+
+    fn take_ticks(&mut self, ticks_max: usize) -> bool {
         let mut worked = false;
         for index in 0..self.feeds.len() {
             let mut taken = 0;
-            while taken < TICKS_PER_TURN {
+            while taken < ticks_max {
                 match self.feeds[index].reader.poll() {
                     Polled::Record(tick) => {
                         self.oldest.get_or_insert(tick.ts_recv);
@@ -223,19 +307,19 @@ impl Sequencing {
         }
     }
 
-    fn report(&self, reported: &mut Reported) {
-        let (dropped, late) = (self.sequencer.delay_dropped(), self.bars.late());
-        self.metrics.add(Counter::DelayLineDropped, dropped - reported.delay_dropped);
-        self.metrics.add(Counter::BarsLateTrades, late - reported.bars_late);
-        *reported = Reported { delay_dropped: dropped, bars_late: late };
+    fn report(&mut self) {
+        let now = Reported { delay_dropped: self.sequencer.delay_dropped(), bars_late: self.bars.late() };
+        let before = std::mem::replace(&mut self.reported, now);
+        self.metrics.add(Counter::DelayLineDropped, now.delay_dropped - before.delay_dropped);
+        self.metrics.add(Counter::BarsLateTrades, now.bars_late - before.bars_late);
         self.metrics.set(Gauge::DelayLineBytes, self.sequencer.delay_bytes() as u64);
         self.metrics.set(Gauge::Instruments, self.sequencer.instruments() as u64);
     }
 }
 
 /// Totals that the metrics already have.
-#[derive(Debug, Default)]
-struct Reported {
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reported {
     delay_dropped: u64,
     bars_late: u64,
 }

@@ -98,6 +98,11 @@ impl ShardQueue {
         self.bell.clone()
     }
 
+    /// Whether a few inputs more would not have to wait: half of the queue is empty.
+    pub(crate) fn has_ample_room(&self) -> bool {
+        self.sender.capacity().is_none_or(|capacity| self.sender.len() <= capacity / 2)
+    }
+
     /// How far apart the shard's rounds of writes begin; zero while it writes at once.
     pub(crate) fn round(&self) -> Duration {
         // Relaxed: a hint.

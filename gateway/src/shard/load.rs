@@ -96,19 +96,21 @@ impl Load {
         let writes = totals.writes - before.writes;
         let deliveries = (totals.messages_delivered - before.messages_delivered) as f64;
         let messages = totals.messages_fanned_out - before.messages_fanned_out;
+        // A long sleep is as many quiet windows as fit.
+        let windows = self.elapsed.as_secs_f64() / WINDOW.as_secs_f64();
+        let newest = 1.0 - (1.0 - NEWEST).powf(windows);
         if writes > 0 {
-            smooth(&mut self.write_s, self.writing.as_secs_f64() / writes as f64);
+            smooth(&mut self.write_s, self.writing.as_secs_f64() / writes as f64, newest);
         }
         if messages > 0 {
-            smooth(&mut self.fan_out, deliveries / messages as f64);
+            smooth(&mut self.fan_out, deliveries / messages as f64, newest);
         }
-        // A long sleep is one quiet window, however long it was.
-        self.load += (deliveries / self.elapsed.as_secs_f64() * self.write_s - self.load) * NEWEST;
+        self.load += (deliveries / self.elapsed.as_secs_f64() * self.write_s - self.load) * newest;
         let busy = self.busy.as_secs_f64() / self.elapsed.as_secs_f64();
         if busy > BUSY_MAX {
             self.stretched = (self.stretched.max(self.fan_outs()) + STRETCH).min(self.round_max);
         } else if busy < BUSY_MIN {
-            self.stretched = self.stretched.saturating_sub(SHRINK);
+            self.stretched = self.stretched.saturating_sub(SHRINK.mul_f64(windows));
         }
         (self.elapsed, self.busy, self.writing) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         true
@@ -129,8 +131,8 @@ impl Load {
 }
 
 /// Moves a smoothed value, which is 0 before the first one, towards the newest.
-fn smooth(value: &mut f64, newest: f64) {
-    *value += (newest - *value) * if *value == 0.0 { 1.0 } else { NEWEST };
+fn smooth(value: &mut f64, newest: f64, weight: f64) {
+    *value += (newest - *value) * if *value == 0.0 { 1.0 } else { weight };
 }
 
 #[cfg(test)]
@@ -208,11 +210,9 @@ mod tests {
         assert_eq!(shard.second(1_000, 1_000, 10), 10);
         assert_eq!(shard.second(1_000, 10, 1), 0);
         assert_eq!(shard.second(1_000, 1_000, 10), 10);
-        // Silence, with a wake-up now and then.
-        for _ in 0..10 {
-            let turn = Turn { elapsed: 10_000 * MS, slept: 10_000 * MS, writing: Duration::ZERO };
-            shard.load.add(turn, &shard.totals);
-        }
+        // Silence is silence, however few turns it has.
+        let turn = Turn { elapsed: 2_000 * MS, slept: 2_000 * MS, writing: Duration::ZERO };
+        shard.load.add(turn, &shard.totals);
         assert_eq!(shard.load.round_ms(), 0);
     }
 }
