@@ -95,10 +95,10 @@ struct Bar<'a> {
 }
 
 fn trade_struct(trade: &protocol::Trade) -> Trade<'static> {
-    let tks = if trade.taker == Side::Buy { "B" } else { "S" };
+    let tks = if trade.taker == Some(Side::Buy) { "B" } else { "S" };
     let [p, s] = [trade.price, trade.size].map(Decimal::to_f64);
     let (t, rx, seq) = (Time(STAMP.ts_event), STAMP.ts_recv, STAMP.seq);
-    Trade { tag: "t", symbol: SYMBOL, i: trade.id, x: VENUE, p, s, tks, t, rx, seq }
+    Trade { tag: "t", symbol: SYMBOL, i: trade.id.unwrap_or(0), x: VENUE, p, s, tks, t, rx, seq }
 }
 
 fn quote_struct(quote: &protocol::Quote) -> Quote<'static> {

@@ -339,14 +339,14 @@ fn there_and_back_of<O: Outlet>(count: u64) -> Duration {
 
 fn number(tick: &Tick) -> u64 {
     match tick.body {
-        TickBody::Trade(trade) => trade.id,
+        TickBody::Trade(trade) => trade.id.unwrap_or(0),
         _ => unreachable!("Invariant: the ticks of this bench are trades"),
     }
 }
 
 fn set_number(tick: &mut Tick, number: u64) {
     if let TickBody::Trade(trade) = &mut tick.body {
-        trade.id = number;
+        trade.id = Some(number);
     }
 }
 

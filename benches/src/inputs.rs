@@ -1,6 +1,6 @@
 //! One trade, one quote, one bar, one tick, with the digits of real ones. Pure.
 
-use protocol::{Bar, Decimal, InstrumentId, Quote, Side, SourceId, Stamp, Tick, TickBody, Trade};
+use protocol::{Bar, Decimal, InstrumentId, Quote, Side, SourceId, Stamp, Tick, TickBody, TickFlags, Trade};
 
 pub const SYMBOL: &str = "BTC/USD";
 /// The venue as clients see it.
@@ -19,7 +19,7 @@ pub fn decimal(text: &str) -> Decimal {
 }
 
 pub fn trade() -> Trade {
-    Trade { id: 1_100_243_492, price: decimal("83425.96"), size: decimal("0.00214590"), taker: Side::Sell }
+    Trade { id: Some(1_100_243_492), price: decimal("83425.96"), size: decimal("0.00214590"), taker: Some(Side::Sell) }
 }
 
 pub fn quote() -> Quote {
@@ -49,8 +49,9 @@ pub fn tick(id: u64) -> Tick {
     Tick {
         instrument: InstrumentId(3),
         source: SourceId(0),
+        flags: TickFlags::default(),
         ts_event: NOW_NS,
         ts_recv: STAMP.ts_recv,
-        body: TickBody::Trade(Trade { id, ..trade() }),
+        body: TickBody::Trade(Trade { id: Some(id), ..trade() }),
     }
 }

@@ -95,7 +95,7 @@ impl Process {
 
     fn trade(&mut self, instrument: u32, ts_recv: i64) {
         let (price, size) = (decimal("43521.10"), decimal("0.0100"));
-        let body = Body::Trade(Trade { id: ts_recv as u64, price, size, taker: Side::Sell });
+        let body = Body::Trade(Trade { id: Some(ts_recv as u64), price, size, taker: Some(Side::Sell) });
         self.publish(instrument, ChannelKind::Trades, ts_recv, body);
     }
 

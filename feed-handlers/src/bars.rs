@@ -296,7 +296,7 @@ mod tests {
     }
 
     fn trade(price: Decimal, size: Decimal) -> Trade {
-        Trade { id: 1, price, size, taker: Side::Buy }
+        Trade { id: Some(1), price, size, taker: Some(Side::Buy) }
     }
 
     /// `instrument price size second`, or `clock second`.

@@ -11,13 +11,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use protocol::{Decimal, InstrumentId, InstrumentTable, Quote, Side, SourceId, Tick, TickBody, Trade};
+use protocol::{Decimal, InstrumentId, InstrumentTable, Quote, SourceId, Tick, TickBody, TickFlags, Trade};
 
 use crate::continuity::{Rising, TradeIds, TradeVerdict};
-use crate::decode::coinbase::{Event, Heartbeat, Match, Ticker, decode};
+use crate::decode::event::{
+    Age, BookScope, Control, Event, Heartbeat, Part, Quote as VenueQuote, Symbol, Trade as VenueTrade,
+};
 use crate::decode::{DecodeError, Reason};
 use crate::lap::{LapNumbers, LapTimes};
 use crate::ring::Publisher;
+use crate::venue::Venue;
 
 pub use crate::counters::{FeedCounter, FeedCounters};
 
@@ -42,6 +45,7 @@ pub enum UnknownSymbols {
 /// The feed of one source.
 pub struct Feed {
     source: SourceId,
+    venue: Venue,
     instruments: Arc<InstrumentTable>,
     unknown: UnknownSymbols,
     publisher: Publisher<Tick>,
@@ -71,6 +75,7 @@ impl Feed {
     /// A feed that publishes to `publisher` and has seen nothing yet.
     pub fn new(
         source: SourceId,
+        venue: Venue,
         instruments: Arc<InstrumentTable>,
         unknown: UnknownSymbols,
         publisher: Publisher<Tick>,
@@ -78,6 +83,7 @@ impl Feed {
     ) -> Feed {
         Feed {
             source,
+            venue,
             instruments,
             unknown,
             publisher,
@@ -97,7 +103,7 @@ impl Feed {
         self.count(FeedCounter::Frames);
         self.counters.add(FeedCounter::Bytes, frame.len() as u64);
         let published = self.publisher.published();
-        if let Err(error) = decode(frame, &mut |event| self.handle_event(event, ts_recv)) {
+        if let Err(error) = self.venue.decode(frame, &mut |event| self.handle_event(event, ts_recv)) {
             self.refuse(frame, error, ts_recv);
         }
         if self.publisher.published() != published {
@@ -142,31 +148,60 @@ impl Feed {
 
     fn handle_event(&mut self, event: Event<'_>, ts_recv: i64) {
         match event {
-            Event::Match(trade) => self.handle_match(&trade, ts_recv),
-            Event::LastMatch(trade) => self.handle_last_match(&trade, ts_recv),
-            Event::Ticker(ticker) => self.handle_ticker(&ticker, ts_recv),
-            Event::Heartbeat(heartbeat) => self.handle_heartbeat(&heartbeat, ts_recv),
-            Event::BookSnapshot { .. } => self.count(FeedCounter::BookSnapshots),
-            Event::Level(_) => self.count(FeedCounter::BookLevels),
-            Event::InvalidLevel { reason, .. } => self.leave_out(FeedCounter::InvalidLevels, reason),
-            Event::Subscriptions => self.count(FeedCounter::Subscriptions),
-            Event::VenueError { message, reason } => {
-                self.count(FeedCounter::VenueErrors);
-                if self.venue_errors.is_due(ts_recv) {
-                    tracing::warn!(message = %shown(message), reason = %shown(reason), "the venue reports an error");
+            Event::Trade(trade) => match trade.age {
+                Age::Live => self.handle_trade(&trade, ts_recv),
+                Age::Old => self.handle_old_trade(&trade, ts_recv),
+            },
+            Event::Quote(quote) => self.handle_quote(&quote, ts_recv),
+            Event::BookBegin(book) => {
+                if book.scope == BookScope::Snapshot {
+                    self.count(FeedCounter::BookSnapshots);
                 }
             }
+            Event::Level(_) => self.count(FeedCounter::BookLevels),
+            Event::BookEnd(_) | Event::LineSequence(_) | Event::Directory { .. } => {}
+            Event::Bar(_) => self.count(FeedCounter::UnknownTypes),
+            Event::Heartbeat(heartbeat) => self.handle_heartbeat(&heartbeat, ts_recv),
+            Event::Control(control) => self.handle_control(control, ts_recv),
             Event::Ignored { .. } => self.count(FeedCounter::UnknownTypes),
+            Event::Invalid { part, reason, .. } => {
+                let counter = match part {
+                    Part::Trade => FeedCounter::InvalidTrades,
+                    Part::Quote => FeedCounter::InvalidQuotes,
+                    Part::Level => FeedCounter::InvalidLevels,
+                    Part::Bar | Part::Message => FeedCounter::MalformedFrames,
+                };
+                self.leave_out(counter, reason);
+            }
         }
     }
 
-    fn handle_match(&mut self, trade: &Match<'_>, ts_recv: i64) {
-        let Some(at) = self.product(trade.product) else { return };
-        let product = &mut self.products[at];
-        let id = product.trade_lap.shifted(trade.trade_id);
-        let TradeVerdict::Fresh { missed } = product.trades.on_match(id) else {
-            return self.count(FeedCounter::Duplicates);
+    fn handle_control(&mut self, control: Control<'_>, ts_recv: i64) {
+        let (text, detail) = match control {
+            Control::Subscribed => return self.count(FeedCounter::Subscriptions),
+            Control::Connected | Control::Authenticated | Control::Closing | Control::Note => return,
+            Control::Error { text, detail } => (text, detail),
+            Control::AuthRefused { text } | Control::Throttled { text } => (text, &b""[..]),
         };
+        self.count(FeedCounter::VenueErrors);
+        if self.venue_errors.is_due(ts_recv) {
+            tracing::warn!(message = %shown(text), reason = %shown(detail), "the venue reports an error");
+        }
+    }
+
+    fn handle_trade(&mut self, trade: &VenueTrade<'_>, ts_recv: i64) {
+        let Some(at) = self.product(trade.symbol) else { return };
+        let product = &mut self.products[at];
+        let mut missed = 0;
+        let mut id = None;
+        if let Some(number) = trade.id {
+            let number = product.trade_lap.shifted(number);
+            match product.trades.on_match(number) {
+                TradeVerdict::Fresh { missed: before } => missed = before,
+                TradeVerdict::Duplicate => return self.count(FeedCounter::Duplicates),
+            }
+            id = Some(number);
+        }
         let Some(ts_event) = self.times.shifted(trade.time) else {
             return self.leave_out(FeedCounter::InvalidTrades, Reason::Time);
         };
@@ -179,18 +214,15 @@ impl Feed {
         if !trade.size.is_positive() {
             return self.leave_out(FeedCounter::InvalidTrades, Reason::Size);
         }
-        let taker = match trade.maker {
-            Side::Buy => Side::Sell,
-            Side::Sell => Side::Buy,
-        };
-        let body = TickBody::Trade(Trade { id, price: trade.price, size: trade.size, taker });
+        let body = TickBody::Trade(Trade { id, price: trade.price, size: trade.size, taker: trade.taker });
         self.publish(FeedCounter::Trades, at, ts_event, ts_recv, body);
     }
 
-    fn handle_last_match(&mut self, trade: &Match<'_>, ts_recv: i64) {
-        let Some(at) = self.product(trade.product) else { return };
+    fn handle_old_trade(&mut self, trade: &VenueTrade<'_>, ts_recv: i64) {
+        let Some(at) = self.product(trade.symbol) else { return };
+        let Some(id) = trade.id else { return self.count(FeedCounter::OldState) };
         let product = &mut self.products[at];
-        let id = product.trade_lap.shifted_old(trade.trade_id);
+        let id = product.trade_lap.shifted_old(id);
         let missed = product.trades.on_last_match(id);
         if missed == 0 {
             return self.count(FeedCounter::OldState);
@@ -201,40 +233,42 @@ impl Feed {
         }
     }
 
-    fn handle_ticker(&mut self, ticker: &Ticker<'_>, ts_recv: i64) {
-        let Some(at) = self.product(ticker.product) else { return };
+    fn handle_quote(&mut self, quote: &VenueQuote<'_>, ts_recv: i64) {
+        let Some(at) = self.product(quote.symbol) else { return };
         let product = &mut self.products[at];
         let is_old_state = std::mem::replace(&mut product.awaits_old_ticker, false);
-        let Some(time) = ticker.time else { return self.count(FeedCounter::UntimedQuotes) };
-        let sequence = product.ticker_lap.shifted(ticker.sequence);
-        if !product.tickers.rises_to(sequence) {
-            return self.count(if is_old_state { FeedCounter::OldState } else { FeedCounter::StaleQuotes });
+        let Some(time) = quote.time else { return self.count(FeedCounter::UntimedQuotes) };
+        if let Some(sequence) = quote.sequence {
+            let sequence = product.ticker_lap.shifted(sequence);
+            if !product.tickers.rises_to(sequence) {
+                return self.count(if is_old_state { FeedCounter::OldState } else { FeedCounter::StaleQuotes });
+            }
         }
-        let (Some(bid), Some(ask)) = (ticker.best_bid, ticker.best_ask) else {
+        let (Some(bid), Some(ask)) = (quote.bid, quote.ask) else {
             return self.count(FeedCounter::OneSidedQuotes);
         };
-        let bid_size = ticker.best_bid_size.unwrap_or(Decimal::ZERO);
-        let ask_size = ticker.best_ask_size.unwrap_or(Decimal::ZERO);
-        if !bid.is_positive() || !ask.is_positive() {
+        let bid_size = bid.size.unwrap_or(Decimal::ZERO);
+        let ask_size = ask.size.unwrap_or(Decimal::ZERO);
+        if !bid.price.is_positive() || !ask.price.is_positive() {
             return self.leave_out(FeedCounter::InvalidQuotes, Reason::Price);
         }
         if bid_size < Decimal::ZERO || ask_size < Decimal::ZERO {
             return self.leave_out(FeedCounter::InvalidQuotes, Reason::Size);
         }
-        if bid > ask {
+        if bid.price > ask.price {
             return self.count(FeedCounter::CrossedQuotes);
         }
         let Some(ts_event) = self.times.shifted(time) else {
             return self.leave_out(FeedCounter::InvalidQuotes, Reason::Time);
         };
-        let body = TickBody::Quote(Quote { bid, bid_size, ask, ask_size });
+        let body = TickBody::Quote(Quote { bid: bid.price, bid_size, ask: ask.price, ask_size });
         self.publish(FeedCounter::Quotes, at, ts_event, ts_recv, body);
     }
 
-    /// Its `last_trade_id` is not held against the trades: the match may still be on its way.
     fn handle_heartbeat(&mut self, heartbeat: &Heartbeat<'_>, ts_recv: i64) {
-        let Some(at) = self.product(heartbeat.product) else { return };
-        match self.times.shifted(heartbeat.time) {
+        let (Some(symbol), Some(time)) = (heartbeat.symbol, heartbeat.time) else { return };
+        let Some(at) = self.product(symbol) else { return };
+        match self.times.shifted(time) {
             Some(ts_event) if self.products[at].heartbeats.rises_to(ts_event) => {
                 self.publish(FeedCounter::Heartbeats, at, ts_event, ts_recv, TickBody::Heartbeat);
             }
@@ -249,12 +283,17 @@ impl Feed {
 
     fn publish(&mut self, counter: FeedCounter, at: usize, ts_event: i64, ts_recv: i64, body: TickBody) {
         let instrument = self.products[at].instrument;
-        self.publisher.publish(&Tick { instrument, source: self.source, ts_event, ts_recv, body });
+        let flags = TickFlags::default();
+        self.publisher.publish(&Tick { instrument, source: self.source, flags, ts_event, ts_recv, body });
         self.count(counter);
     }
 
     /// The index of a product, or `None`, counted, where its name is no instrument.
-    fn product(&mut self, name: &[u8]) -> Option<usize> {
+    fn product(&mut self, symbol: Symbol<'_>) -> Option<usize> {
+        let Symbol::Text(name) = symbol else {
+            self.count(FeedCounter::UnknownSymbols);
+            return None;
+        };
         let known = self.by_name.get(name).copied();
         let found = known.or_else(|| self.meet_product(name));
         if found.is_none() {
@@ -393,7 +432,8 @@ mod tests {
             instruments.learn(symbol).unwrap();
         }
         let publisher = ring(64, Arc::new(Doorbell::new(WaitStrategy::Park)));
-        let mut feed = Feed::new(SourceId(3), instruments, unknown, publisher, Arc::new(FeedCounters::new()));
+        let mut feed =
+            Feed::new(SourceId(3), Venue::Coinbase, instruments, unknown, publisher, Arc::new(FeedCounters::new()));
         let reader = feed.publisher().reader();
         (feed, reader)
     }
@@ -409,7 +449,10 @@ mod tests {
             assert_eq!((tick.source, tick.ts_recv), (SourceId(3), 77));
             let second = (tick.ts_event - MIDNIGHT_NS) as f64 / 1e9;
             match tick.body {
-                TickBody::Trade(t) => format!("trade {} {}x{} {:?} @{second}", t.id, t.price, t.size, t.taker),
+                TickBody::Trade(t) => {
+                    let (id, taker) = (t.id.unwrap(), t.taker.unwrap());
+                    format!("trade {id} {}x{} {taker:?} @{second}", t.price, t.size)
+                }
                 TickBody::Quote(q) => format!("quote {}x{} {}x{} @{second}", q.bid, q.bid_size, q.ask, q.ask_size),
                 TickBody::Gap { missed } => format!("gap {missed} @{second}"),
                 TickBody::Heartbeat => format!("heartbeat @{second}"),

@@ -11,3 +11,4 @@ pub mod ring;
 #[cfg(not(loom))]
 pub mod source;
 mod sync;
+pub mod venue;

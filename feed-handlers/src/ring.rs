@@ -312,7 +312,7 @@ mod tests {
 
         fn to_words(&self) -> [u64; SLOT_WORDS] {
             // The last word is beyond `WORDS`: it must not arrive.
-            [*self, 0, 0, 0, 0, 0, 0, u64::MAX]
+            [*self, 0, 0, 0, 0, 0, 0, 0, u64::MAX]
         }
 
         fn from_words(words: &[u64; SLOT_WORDS]) -> u64 {
@@ -360,6 +360,7 @@ mod tests {
     fn a_tick_arrives_as_it_was() {
         let decimal = |mantissa| Decimal::new(mantissa, 2).unwrap();
         let tick = Tick {
+            flags: protocol::TickFlags { outlier: true, mock: false },
             instrument: InstrumentId(7),
             source: SourceId(3),
             ts_event: 1_700_000_000_123_456_789,
@@ -500,7 +501,7 @@ mod loom_tests {
         const WORDS: usize = 2;
 
         fn to_words(&self) -> [u64; SLOT_WORDS] {
-            [self.0, !self.0, 0, 0, 0, 0, 0, 0]
+            [self.0, !self.0, 0, 0, 0, 0, 0, 0, 0]
         }
 
         fn from_words(words: &[u64; SLOT_WORDS]) -> Pair {

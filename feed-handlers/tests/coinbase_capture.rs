@@ -14,6 +14,7 @@ use std::sync::Arc;
 use feed_handlers::doorbell::{Doorbell, WaitStrategy};
 use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, UnknownSymbols};
 use feed_handlers::ring::{Polled, Reader, ring};
+use feed_handlers::venue::Venue;
 use protocol::{InstrumentTable, SourceId, Tick, TickBody, parse_rfc3339};
 use serde_json::Value;
 
@@ -43,7 +44,7 @@ impl Bench {
         let publisher = ring(8, Arc::new(Doorbell::new(WaitStrategy::Park)));
         let instruments = Arc::new(InstrumentTable::with_capacity(64));
         let counters = Arc::new(FeedCounters::new());
-        let mut feed = Feed::new(SourceId(0), instruments, UnknownSymbols::Learn, publisher, counters);
+        let mut feed = Feed::new(SourceId(0), Venue::Coinbase, instruments, UnknownSymbols::Learn, publisher, counters);
         let reader = feed.publisher().reader();
         Bench { feed, reader }
     }
@@ -67,10 +68,10 @@ impl Bench {
     fn out(&self, tick: &Tick) -> Out {
         let what = match tick.body {
             TickBody::Trade(t) => What::Trade {
-                id: t.id,
+                id: t.id.expect("the venue numbers its trades"),
                 price: t.price.to_string(),
                 size: t.size.to_string(),
-                taker: format!("{:?}", t.taker).to_lowercase(),
+                taker: format!("{:?}", t.taker.expect("the venue tells it")).to_lowercase(),
             },
             TickBody::Quote(q) => What::Quote {
                 bid: q.bid.to_string(),

@@ -3,7 +3,8 @@
 
 mod real_frames;
 
-use feed_handlers::decode::coinbase::{Event, decode};
+use feed_handlers::decode::coinbase::decode;
+use feed_handlers::decode::event::{Event, Symbol, Top};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use protocol::Decimal;
@@ -80,8 +81,11 @@ fn damaged_frames() -> impl Strategy<Value = Vec<u8>> {
 /// Every decimal of an event.
 fn numbers(event: &Event<'_>) -> Vec<Decimal> {
     match event {
-        Event::Match(trade) | Event::LastMatch(trade) => vec![trade.price, trade.size],
-        Event::Ticker(t) => [t.best_bid, t.best_bid_size, t.best_ask, t.best_ask_size].into_iter().flatten().collect(),
+        Event::Trade(trade) => vec![trade.price, trade.size],
+        Event::Quote(quote) => {
+            let tops = [quote.bid, quote.ask].into_iter().flatten();
+            tops.flat_map(|top| std::iter::once(top.price).chain(top.size)).collect()
+        }
         Event::Level(level) => vec![level.price, level.size],
         _ => vec![],
     }
@@ -105,19 +109,21 @@ fn agrees(frame: &Value, event: &Event<'_>) -> bool {
     };
     let is = |key: &str, number: Option<Decimal>| Decimal::parse(text(key).as_bytes()).ok() == number;
     match event {
-        Event::Match(trade) | Event::LastMatch(trade) => {
-            text("product_id").as_bytes() == trade.product
-                && text("trade_id").parse() == Ok(trade.trade_id)
+        Event::Trade(trade) => {
+            Symbol::Text(text("product_id").as_bytes()) == trade.symbol
+                && text("trade_id").parse().ok() == trade.id
                 && is("price", Some(trade.price))
                 && is("size", Some(trade.size))
         }
-        Event::Ticker(ticker) => {
-            text("product_id").as_bytes() == ticker.product
-                && text("sequence").parse() == Ok(ticker.sequence)
-                && is("best_bid", ticker.best_bid)
-                && is("best_bid_size", ticker.best_bid_size)
-                && is("best_ask", ticker.best_ask)
-                && is("best_ask_size", ticker.best_ask_size)
+        Event::Quote(quote) => {
+            let side = |price: &str, size: &str, top: Option<Top>| match top {
+                Some(top) => is(price, Some(top.price)) && is(size, top.size),
+                None => is(price, None),
+            };
+            Symbol::Text(text("product_id").as_bytes()) == quote.symbol
+                && text("sequence").parse().ok() == quote.sequence
+                && side("best_bid", "best_bid_size", quote.bid)
+                && side("best_ask", "best_ask_size", quote.ask)
         }
         _ => true,
     }

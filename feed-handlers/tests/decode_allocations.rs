@@ -16,6 +16,7 @@ use feed_handlers::decode::coinbase::decode;
 use feed_handlers::doorbell::{Doorbell, WaitStrategy};
 use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, UnknownSymbols};
 use feed_handlers::ring::{Polled, ring};
+use feed_handlers::venue::Venue;
 use protocol::{InstrumentTable, SourceId};
 
 thread_local! {
@@ -77,7 +78,14 @@ fn decoding_allocates_nothing() {
 fn a_warm_feed_allocates_nothing() {
     let publisher = ring(8, Arc::new(Doorbell::new(WaitStrategy::Park)));
     let instruments = Arc::new(InstrumentTable::with_capacity(8));
-    let mut feed = Feed::new(SourceId(0), instruments, UnknownSymbols::Learn, publisher, Arc::new(FeedCounters::new()));
+    let mut feed = Feed::new(
+        SourceId(0),
+        Venue::Coinbase,
+        instruments,
+        UnknownSymbols::Learn,
+        publisher,
+        Arc::new(FeedCounters::new()),
+    );
     let mut reader = feed.publisher().reader();
     // Frames that are left out cost nothing either: cut ones, and products that are no symbols.
     let cut = &real_frames::BTC_MATCH[..200];

@@ -24,6 +24,7 @@ use feed_handlers::source::{
     Bursts, CoinbaseLive, CoinbaseSettings, FeedStatus, Replay, Simulator, SimulatorSettings, StartGate, Stop, Timings,
     default_symbols,
 };
+use feed_handlers::venue::Venue;
 use protocol::message::FeedState;
 use protocol::{InstrumentTable, SourceId};
 
@@ -153,7 +154,7 @@ impl Gateway {
             config::UnknownSymbols::Learn => UnknownSymbols::Learn,
             config::UnknownSymbols::Refuse => UnknownSymbols::Refuse,
         };
-        let feed = Feed::new(SourceId(0), instruments.clone(), unknown, publisher, counters);
+        let feed = Feed::new(SourceId(0), Venue::Coinbase, instruments.clone(), unknown, publisher, counters);
 
         let mut queues = Vec::new();
         let mut shard_threads = Vec::new();

@@ -217,7 +217,7 @@ impl Sequencing {
     }
 
     fn take(&mut self, tick: &Tick) {
-        let Tick { instrument, source, ts_event, ts_recv, body } = *tick;
+        let Tick { instrument, source, flags: _, ts_event, ts_recv, body } = *tick;
         let Sequencing { sequencer, bars, metrics, .. } = self;
         let mut finished = |instrument: InstrumentId, bar: Bar| {
             metrics.add(Counter::BarsClosed, 1);
@@ -273,9 +273,11 @@ impl Sequencing {
         if self.trades.len() <= instrument.index() {
             self.trades.resize_with(instrument.index() + 1, LastTrade::default);
         }
+        // Without a number there is nothing to tell a gap by.
+        let id = trade.id?;
         let last = &mut self.trades[instrument.index()];
-        let before = std::mem::replace(last, LastTrade { id: trade.id, source: source.0, suspect: false });
-        let missed = trade.id.saturating_sub(before.id).saturating_sub(1);
+        let before = std::mem::replace(last, LastTrade { id, source: source.0, suspect: false });
+        let missed = id.saturating_sub(before.id).saturating_sub(1);
         (before.suspect && missed > 0).then_some(missed)
     }
 

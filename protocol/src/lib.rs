@@ -24,5 +24,5 @@ pub use instrument::{
     AssetClass, InstrumentId, InstrumentTable, SYMBOL_BYTES_MAX, SymbolError, TableFull, check_symbol,
 };
 pub use message::ServerMessage;
-pub use tick::{Quote, Side, SourceId, TICK_WORDS, Tick, TickBody, Trade};
+pub use tick::{Quote, Side, SourceId, TICK_WORDS, Tick, TickBody, TickFlags, Trade};
 pub use time::{format_rfc3339, parse_rfc3339};

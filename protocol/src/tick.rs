@@ -15,14 +15,25 @@ pub enum Side {
     Sell = 1,
 }
 
+impl Side {
+    pub const fn opposite(self) -> Side {
+        match self {
+            Side::Buy => Side::Sell,
+            Side::Sell => Side::Buy,
+        }
+    }
+}
+
 /// A trade, with the venue's exact digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trade {
-    /// The venue's trade id, contiguous per product where the venue numbers trades.
-    pub id: u64,
+    /// The venue's number of the trade, contiguous per instrument where the venue numbers trades so. `None` where it
+    /// gives none.
+    pub id: Option<u64>,
     pub price: Decimal,
     pub size: Decimal,
-    pub taker: Side,
+    /// `None` where the venue does not tell it.
+    pub taker: Option<Side>,
 }
 
 /// Best bid and ask. A zero size means that the venue did not tell it.
@@ -47,11 +58,21 @@ pub enum TickBody {
     Heartbeat,
 }
 
+/// What there is to say of a tick beside what happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TickFlags {
+    /// The price is far from the last one of its instrument and source.
+    pub outlier: bool,
+    /// From a source that makes its data up.
+    pub mock: bool,
+}
+
 /// One normalised market event. At most 128 bytes (see `TICK_WORDS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {
     pub instrument: InstrumentId,
     pub source: SourceId,
+    pub flags: TickFlags,
     /// The venue's time of the event, Unix ns.
     pub ts_event: i64,
     /// When our socket read returned the frame, Unix ns of this machine's clock.
@@ -60,34 +81,53 @@ pub struct Tick {
 }
 
 /// Words of a tick in a ring slot: a slot is these and its sequence word, two cache lines together.
-/// head + ts_event + ts_recv + 4 * mantissa + trade id = 8 words used at most.
-pub const TICK_WORDS: usize = 8;
+/// head + ts_event + ts_recv + number + 4 mantissas + scales.
+pub const TICK_WORDS: usize = 9;
 
 const TRADE: u64 = 0;
 const QUOTE: u64 = 1;
 const GAP: u64 = 2;
 const HEARTBEAT: u64 = 3;
 
+/// Where the parts of word 0 begin: the instrument is in bits 0 to 31.
+const SOURCE_BIT: u32 = 32;
+const BODY_BIT: u32 = 40;
+const TAKER_BIT: u32 = 43;
+const NUMBERED_BIT: u32 = 45;
+const OUTLIER_BIT: u32 = 46;
+const MOCK_BIT: u32 = 47;
+
 impl Tick {
     /// Packs the tick into words for a ring slot.
     ///
-    /// Word 0: instrument in bits 0..32, source in 32..40, body tag in 40..42, taker in 42, and four scales
-    /// of 5 bits each from bit 43.
+    /// Word 0 holds instrument, source, kind of body and flags; word 3 the trade's id or how many were missed, words 4 to
+    /// 7 the mantissas and word 8 their scales, 8 bits each.
     pub fn to_words(&self) -> [u64; TICK_WORDS] {
         let mut words = [0u64; TICK_WORDS];
-        let (tag, taker, decimals, extra) = match self.body {
-            TickBody::Trade(t) => (TRADE, t.taker as u64, [t.price, t.size, Decimal::ZERO, Decimal::ZERO], t.id),
-            TickBody::Quote(q) => (QUOTE, 0, [q.bid, q.bid_size, q.ask, q.ask_size], 0),
-            TickBody::Gap { missed } => (GAP, 0, [Decimal::ZERO; 4], missed),
-            TickBody::Heartbeat => (HEARTBEAT, 0, [Decimal::ZERO; 4], 0),
+        let none = [Decimal::ZERO; 4];
+        let (kind, decimals, number) = match self.body {
+            TickBody::Trade(t) => (TRADE, [t.price, t.size, Decimal::ZERO, Decimal::ZERO], t.id),
+            TickBody::Quote(q) => (QUOTE, [q.bid, q.bid_size, q.ask, q.ask_size], None),
+            TickBody::Gap { missed } => (GAP, none, Some(missed)),
+            TickBody::Heartbeat => (HEARTBEAT, none, None),
         };
-        words[0] = u64::from(self.instrument.0) | u64::from(self.source.0) << 32 | tag << 40 | taker << 42;
+        let taker = match self.body {
+            TickBody::Trade(Trade { taker: Some(side), .. }) => 1 + side as u64,
+            _ => 0,
+        };
+        words[0] = u64::from(self.instrument.0)
+            | u64::from(self.source.0) << SOURCE_BIT
+            | kind << BODY_BIT
+            | taker << TAKER_BIT
+            | u64::from(number.is_some()) << NUMBERED_BIT
+            | u64::from(self.flags.outlier) << OUTLIER_BIT
+            | u64::from(self.flags.mock) << MOCK_BIT;
         words[1] = self.ts_event as u64;
         words[2] = self.ts_recv as u64;
-        words[3] = extra;
+        words[3] = number.unwrap_or(0);
         for (i, decimal) in decimals.iter().enumerate() {
-            words[0] |= u64::from(decimal.scale()) << (43 + 5 * i);
             words[4 + i] = decimal.mantissa() as u64;
+            words[8] |= u64::from(decimal.scale()) << (8 * i);
         }
         words
     }
@@ -96,14 +136,18 @@ impl Tick {
     /// panic.
     pub fn from_words(words: &[u64; TICK_WORDS]) -> Tick {
         let head = words[0];
-        let decimal =
-            |i: usize| Decimal::new(words[4 + i] as i64, (head >> (43 + 5 * i) & 31) as u8).unwrap_or_default();
-        let body = match head >> 40 & 3 {
+        let bit = |bit: u32| head >> bit & 1 == 1;
+        let decimal = |i: usize| Decimal::new(words[4 + i] as i64, (words[8] >> (8 * i)) as u8).unwrap_or_default();
+        let body = match head >> BODY_BIT & 7 {
             TRADE => TickBody::Trade(Trade {
-                id: words[3],
+                id: bit(NUMBERED_BIT).then_some(words[3]),
                 price: decimal(0),
                 size: decimal(1),
-                taker: if head >> 42 & 1 == 0 { Side::Buy } else { Side::Sell },
+                taker: match head >> TAKER_BIT & 3 {
+                    1 => Some(Side::Buy),
+                    2 => Some(Side::Sell),
+                    _ => None,
+                },
             }),
             QUOTE => {
                 TickBody::Quote(Quote { bid: decimal(0), bid_size: decimal(1), ask: decimal(2), ask_size: decimal(3) })
@@ -113,7 +157,8 @@ impl Tick {
         };
         Tick {
             instrument: InstrumentId(head as u32),
-            source: SourceId((head >> 32) as u8),
+            source: SourceId((head >> SOURCE_BIT) as u8),
+            flags: TickFlags { outlier: bit(OUTLIER_BIT), mock: bit(MOCK_BIT) },
             ts_event: words[1] as i64,
             ts_recv: words[2] as i64,
             body,
@@ -130,11 +175,14 @@ mod tests {
         (any::<i64>(), 0u8..=18).prop_map(|(mantissa, scale)| Decimal::new(mantissa, scale).unwrap())
     }
 
+    fn sides() -> impl Strategy<Value = Option<Side>> {
+        prop_oneof![Just(None), Just(Some(Side::Buy)), Just(Some(Side::Sell))]
+    }
+
     fn bodies() -> impl Strategy<Value = TickBody> {
         prop_oneof![
-            (any::<u64>(), decimals(), decimals(), any::<bool>()).prop_map(|(id, price, size, buy)| {
-                TickBody::Trade(Trade { id, price, size, taker: if buy { Side::Buy } else { Side::Sell } })
-            }),
+            (any::<Option<u64>>(), decimals(), decimals(), sides())
+                .prop_map(|(id, price, size, taker)| TickBody::Trade(Trade { id, price, size, taker })),
             (decimals(), decimals(), decimals(), decimals())
                 .prop_map(|(bid, bid_size, ask, ask_size)| TickBody::Quote(Quote { bid, bid_size, ask, ask_size })),
             any::<u64>().prop_map(|missed| TickBody::Gap { missed }),
@@ -144,8 +192,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn words_round_trip(instrument: u32, source: u8, ts_event: i64, ts_recv: i64, body in bodies()) {
-            let tick = Tick { instrument: InstrumentId(instrument), source: SourceId(source), ts_event, ts_recv, body };
+        fn words_round_trip(head: (u32, u8, bool, bool), ts_event: i64, ts_recv: i64, body in bodies()) {
+            let (instrument, source, outlier, mock) = head;
+            let (instrument, source) = (InstrumentId(instrument), SourceId(source));
+            let flags = TickFlags { outlier, mock };
+            let tick = Tick { instrument, source, flags, ts_event, ts_recv, body };
             let again = Tick::from_words(&tick.to_words());
             prop_assert_eq!(again, tick);
             prop_assert_eq!(again.to_words(), tick.to_words());

@@ -43,7 +43,12 @@ fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
 fn data_messages() -> Vec<String> {
     let json = Encoding::Json;
     let stamp = |seq| Stamp { seq, ts_event: 1_790_733_794_331_644_000, ts_recv: 1_790_733_794_340_111_222 };
-    let trade = Trade { id: 1_054_879_221, price: decimal("83425.96"), size: decimal("0.00000009"), taker: Side::Buy };
+    let trade = Trade {
+        id: Some(1_054_879_221),
+        price: decimal("83425.96"),
+        size: decimal("0.00000009"),
+        taker: Some(Side::Buy),
+    };
     let quote = Quote {
         bid: decimal("83425.95"),
         bid_size: decimal("0.10000000"),

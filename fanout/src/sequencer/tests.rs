@@ -47,7 +47,11 @@ impl Rig {
     fn trade(&mut self, instrument: u32, ts_recv: i64) {
         self.trade_id += 1;
         let (price, size) = (decimal("43521.10"), decimal("0.0100"));
-        self.publish(instrument, Body::Trade(Trade { id: self.trade_id, price, size, taker: Side::Buy }), ts_recv);
+        self.publish(
+            instrument,
+            Body::Trade(Trade { id: Some(self.trade_id), price, size, taker: Some(Side::Buy) }),
+            ts_recv,
+        );
     }
 
     fn quote(&mut self, instrument: u32, bid: &str, ts_recv: i64) {

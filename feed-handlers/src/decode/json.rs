@@ -293,6 +293,86 @@ fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Declares a struct of the members of a JSON object that are wanted, each a [`Value`], and how to scan it. Of a key
+/// that occurs twice the last counts; other keys are stepped over.
+macro_rules! members {
+    ($(#[$meta:meta])* struct $name:ident { $($field:ident: $key:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug)]
+        struct $name<'a> {
+            $($field: $crate::decode::json::Value<'a>,)*
+        }
+
+        impl<'a> $name<'a> {
+            /// Steps over the object that is next.
+            fn scan(scanner: &mut $crate::decode::json::Scanner<'a>) -> Result<$name<'a>, $crate::decode::DecodeError> {
+                let mut members = $name { $($field: $crate::decode::json::Value::ABSENT,)* };
+                scanner.enter(b'{')?;
+                let mut first = true;
+                while let Some(key) = scanner.next_key(&mut first)? {
+                    let value = scanner.value()?;
+                    match key {
+                        $($key => members.$field = value,)*
+                        _ => {}
+                    }
+                }
+                Ok(members)
+            }
+
+            /// Reads `text`, which holds one object and nothing else.
+            #[allow(dead_code, reason = "some objects stand only inside others")]
+            fn read(text: &'a [u8]) -> Result<$name<'a>, $crate::decode::DecodeError> {
+                let mut scanner = $crate::decode::json::Scanner::new(text);
+                let members = Self::scan(&mut scanner)?;
+                scanner.end()?;
+                Ok(members)
+            }
+        }
+    };
+}
+
+pub(super) use members;
+
+/// Hands the scanner to `on_element` at each element of the array `list`, which was scanned before.
+///
+/// # Errors
+/// Those of `on_element`, which steps over the element.
+pub(super) fn each_element<'a>(
+    list: &'a [u8],
+    mut on_element: impl FnMut(&mut Scanner<'a>) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    let mut scanner = Scanner::new(list);
+    scanner.enter(b'[')?;
+    let mut first = true;
+    while scanner.next_element(&mut first)? {
+        on_element(&mut scanner)?;
+    }
+    Ok(())
+}
+
+/// The first `N` parts of the array that is next, as in `["buy","83362.67","0.00000000"]`: parts that it lacks are
+/// absent, further ones are stepped over, and what is no array has none.
+///
+/// # Errors
+/// Where no value stands.
+pub(super) fn parts<'a, const N: usize>(scanner: &mut Scanner<'a>) -> Result<[Value<'a>; N], DecodeError> {
+    let mut parts = [Value::ABSENT; N];
+    if scanner.peek()? != b'[' {
+        scanner.value()?;
+        return Ok(parts);
+    }
+    scanner.enter(b'[')?;
+    let (mut first, mut at) = (true, 0);
+    while scanner.next_element(&mut first)? {
+        let value = scanner.value()?;
+        if let Some(part) = parts.get_mut(at) {
+            *part = value;
+        }
+        at += 1;
+    }
+    Ok(parts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,8 @@
 //! and old state are for [`crate::feed`]. Any thread may decode; there is no state to own.
 
 pub mod coinbase;
+pub mod event;
+mod field;
 mod json;
 
 /// Why a frame, or a part of one, is refused. A closed set: counters are kept by it.

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use super::capture::{Capture, CaptureError, CapturedFrame};
 use super::{FeedState, FeedStatus, StartGate, Stop, wall_ns};
-use crate::decode::coinbase::{Event, decode};
+use crate::decode::coinbase::decode;
+use crate::decode::event::{Age, Event, Symbol};
 use crate::feed::Feed;
 
 /// Ticks that a frame makes at most: a gap, and the trade that showed it. The smallest ring holds as many.
@@ -87,7 +88,7 @@ impl Replay {
         let capture = Capture::open(path, |frame| {
             // What is malformed is counted when it is played.
             let _ = decode(frame.bytes, &mut |event| {
-                if let Some((product, _)) = facts(&event)
+                if let Some(product) = product(&event)
                     && let Ok(product) = std::str::from_utf8(product)
                     && !seen.contains(product)
                 {
@@ -251,26 +252,38 @@ impl Pace {
         let mut latest = None;
         // What is malformed is counted when it is played.
         let _ = decode(frame, &mut |event| {
-            let Some((product, time)) = facts(&event) else { return };
-            if matches!(event, Event::Ticker(_)) && !self.tickers.contains(product) {
-                self.tickers.insert(product.into());
-            } else if !matches!(event, Event::LastMatch(_)) {
-                latest = latest.max(time);
+            match event {
+                // The first one of a product is of a subscription: old state.
+                Event::Quote(quote) => {
+                    let Symbol::Text(product) = quote.symbol else { return };
+                    if self.tickers.contains(product) {
+                        latest = latest.max(quote.time);
+                    } else {
+                        self.tickers.insert(product.into());
+                    }
+                }
+                Event::Trade(trade) if trade.age == Age::Live => latest = latest.max(Some(trade.time)),
+                Event::Heartbeat(heartbeat) => latest = latest.max(heartbeat.time),
+                Event::BookEnd(book) => latest = latest.max(book.time),
+                _ => {}
             }
         });
         latest
     }
 }
 
-/// The product an event is about, and its time (Unix ns) where it has one.
-fn facts<'a>(event: &Event<'a>) -> Option<(&'a [u8], Option<i64>)> {
-    match *event {
-        Event::Match(trade) | Event::LastMatch(trade) => Some((trade.product, Some(trade.time))),
-        Event::Ticker(ticker) => Some((ticker.product, ticker.time)),
-        Event::Heartbeat(heartbeat) => Some((heartbeat.product, Some(heartbeat.time))),
-        Event::Level(level) => Some((level.product, level.time)),
-        Event::BookSnapshot { product } | Event::InvalidLevel { product, .. } => Some((product, None)),
-        Event::Subscriptions | Event::VenueError { .. } | Event::Ignored { .. } => None,
+/// The product that an event is about.
+fn product<'a>(event: &Event<'a>) -> Option<&'a [u8]> {
+    let symbol = match *event {
+        Event::Trade(trade) => trade.symbol,
+        Event::Quote(quote) => quote.symbol,
+        Event::BookBegin(book) => book.symbol,
+        Event::Heartbeat(heartbeat) => heartbeat.symbol?,
+        _ => return None,
+    };
+    match symbol {
+        Symbol::Text(name) => Some(name),
+        Symbol::Token(_) => None,
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use feed_handlers::doorbell::{Doorbell, WaitStrategy};
 use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, UnknownSymbols};
 use feed_handlers::ring::{Polled, Reader, ring};
+use feed_handlers::venue::Venue;
 use protocol::{InstrumentTable, Side, SourceId, Tick, TickBody};
 
 /// Nothing in these tests takes a tenth of this on an idle machine.
@@ -35,8 +36,14 @@ pub(crate) fn feed_and_listener(capacity: usize) -> (Feed, Listener) {
     let counters = Arc::new(FeedCounters::new());
     let publisher = ring(capacity, Arc::clone(&doorbell));
     let reader = publisher.reader();
-    let feed =
-        Feed::new(SourceId(0), Arc::clone(&instruments), UnknownSymbols::Learn, publisher, Arc::clone(&counters));
+    let feed = Feed::new(
+        SourceId(0),
+        Venue::Coinbase,
+        Arc::clone(&instruments),
+        UnknownSymbols::Learn,
+        publisher,
+        Arc::clone(&counters),
+    );
     (feed, Listener { instruments, counters, ticks: Vec::new(), lost: 0, doorbell, reader })
 }
 
@@ -85,10 +92,10 @@ impl Listener {
         let trade = |tick: &Tick| match tick.body {
             TickBody::Trade(trade) => Some(TradeText {
                 symbol: self.symbol(tick),
-                id: trade.id,
+                id: trade.id.unwrap(),
                 price: trade.price.to_string(),
                 size: trade.size.to_string(),
-                taker: if trade.taker == Side::Buy { "buy" } else { "sell" },
+                taker: if trade.taker == Some(Side::Buy) { "buy" } else { "sell" },
             }),
             _ => None,
         };

@@ -24,7 +24,7 @@ fn check(write: impl Fn(Encoding, &mut Vec<u8>), expected: Message) {
 
 fn trade() -> Trade {
     let decimal = |text: &str| Decimal::parse(text.as_bytes()).unwrap();
-    Trade { id: 1_054_879_221, price: decimal("83425.96"), size: decimal("0.00000009"), taker: Side::Buy }
+    Trade { id: Some(1_054_879_221), price: decimal("83425.96"), size: decimal("0.00000009"), taker: Some(Side::Buy) }
 }
 
 fn data() -> Data {

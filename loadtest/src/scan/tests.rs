@@ -21,7 +21,12 @@ fn decimals() -> impl Strategy<Value = Decimal> {
 /// Every kind of data message, as the encoders write it.
 fn payloads(encoding: Encoding, symbol: &str, numbers: [Decimal; 4], id: u64, stamp: protocol::Stamp) -> Vec<Vec<u8>> {
     let [a, b, c, d] = numbers;
-    let trade = Trade { id, price: a, size: b, taker: if id.is_multiple_of(2) { Side::Buy } else { Side::Sell } };
+    let trade = Trade {
+        id: Some(id),
+        price: a,
+        size: b,
+        taker: Some(if id.is_multiple_of(2) { Side::Buy } else { Side::Sell }),
+    };
     let quote = Quote { bid: a, bid_size: b, ask: c, ask_size: d };
     let bar = Bar { start_ns: stamp.ts_event, open: a, high: b, low: c, close: d, volume: a, trades: id, vwap: b };
     let mut frames = vec![Vec::new(); 4];

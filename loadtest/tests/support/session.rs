@@ -382,7 +382,7 @@ impl Connection<'_> {
         Tally::add(&self.shared.tally.messages, 1);
         let decimal = |mantissa, scale| Decimal::new(mantissa, scale).unwrap();
         let price = decimal(8_342_596 + seq as i64, 2);
-        let trade = Trade { id: seq, price, size: decimal(1_000_000, 8), taker: Side::Buy };
+        let trade = Trade { id: Some(seq), price, size: decimal(1_000_000, 8), taker: Some(Side::Buy) };
         let mut out = Vec::new();
         encode_trade(self.encoding, symbol, "COINBASE", &trade, self.stamp(seq), &mut out);
         out

@@ -6,14 +6,18 @@ use crate::{Bar, Decimal, Quote, Trade, format_rfc3339};
 pub(super) fn trade(symbol: &str, venue: &str, trade: &Trade, stamp: Stamp, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"[{"T":"t","S":"#);
     text(symbol, out);
-    unsigned(r#","i":"#, trade.id, out);
+    if let Some(id) = trade.id {
+        unsigned(r#","i":"#, id, out);
+    }
     out.extend_from_slice(br#","x":"#);
     text(venue, out);
     decimal(r#","p":"#, trade.price, out);
     decimal(r#","s":"#, trade.size, out);
-    out.extend_from_slice(br#","tks":""#);
-    out.extend_from_slice(taker(trade.taker).as_bytes());
-    out.push(b'"');
+    if let Some(side) = trade.taker {
+        out.extend_from_slice(br#","tks":""#);
+        out.extend_from_slice(taker(side).as_bytes());
+        out.push(b'"');
+    }
     end(stamp, out);
 }
 

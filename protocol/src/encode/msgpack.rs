@@ -13,13 +13,18 @@ pub(crate) const TIMESTAMP_TYPE: i8 = -1;
 const END_ENTRIES: u8 = 3;
 
 pub(super) fn trade(symbol: &str, venue: &str, trade: &Trade, stamp: Stamp, out: &mut Vec<u8>) {
-    start("t", 7 + END_ENTRIES, out);
+    let known = u8::from(trade.id.is_some()) + u8::from(trade.taker.is_some());
+    start("t", 5 + known + END_ENTRIES, out);
     entry("S", symbol, out);
-    unsigned("i", trade.id, out);
+    if let Some(id) = trade.id {
+        unsigned("i", id, out);
+    }
     entry("x", venue, out);
     decimal("p", trade.price, out);
     decimal("s", trade.size, out);
-    entry("tks", taker(trade.taker), out);
+    if let Some(side) = trade.taker {
+        entry("tks", taker(side), out);
+    }
     end(stamp, out);
 }
 

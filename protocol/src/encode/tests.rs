@@ -43,12 +43,17 @@ fn same(json: &Value, msgpack: &Value) {
 
 #[test]
 fn writes_trades() {
-    let trade = Trade { id: 1_054_879_221, price: decimal("83425.96"), size: decimal("0.00000009"), taker: Side::Buy };
+    let trade = Trade {
+        id: Some(1_054_879_221),
+        price: decimal("83425.96"),
+        size: decimal("0.00000009"),
+        taker: Some(Side::Buy),
+    };
     check(
         |encoding, out| encode_trade(encoding, "BTC/USD", "COINBASE", &trade, STAMP, out),
         r#"[{"T":"t","S":"BTC/USD","i":1054879221,"x":"COINBASE","p":83425.96,"s":0.00000009,"tks":"B","t":"2026-09-30T02:03:14.331644Z","rx":1790733794340111222,"seq":17}]"#,
     );
-    let trade = Trade { id: 0, price: decimal("14.7550"), size: decimal("985"), taker: Side::Sell };
+    let trade = Trade { id: Some(0), price: decimal("14.7550"), size: decimal("985"), taker: Some(Side::Sell) };
     check(
         |encoding, out| encode_trade(encoding, "AAPL", "IEX", &trade, STAMP, out),
         r#"[{"T":"t","S":"AAPL","i":0,"x":"IEX","p":14.7550,"s":985,"tks":"S","t":"2026-09-30T02:03:14.331644Z","rx":1790733794340111222,"seq":17}]"#,
@@ -130,7 +135,7 @@ proptest! {
         seq: u64,
     ) {
         let (price, size) = (Decimal::new(price.0, price.1).unwrap(), Decimal::new(size.0, size.1).unwrap());
-        let trade = Trade { id, price, size, taker: Side::Buy };
+        let trade = Trade { id: Some(id), price, size, taker: Some(Side::Buy) };
         let stamp = Stamp { seq, ts_event, ts_recv };
         let mut time = Vec::new();
         format_rfc3339(ts_event, &mut time);

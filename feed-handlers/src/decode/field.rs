@@ -1,0 +1,82 @@
+//! Values of JSON fields: from what the scanner found to numbers, texts and times, or the reason why not.
+//!
+//! Pure. An absent key and a `null` are the same to all of these.
+
+use protocol::{Decimal, DecimalError, parse_rfc3339};
+
+use super::json::{Kind, Value};
+use super::{DecodeError, Reason};
+
+pub(super) fn required<T>(read: Result<Option<T>, Reason>, field: &'static str) -> Result<T, DecodeError> {
+    optional(read, field)?.ok_or(DecodeError::Missing { field })
+}
+
+pub(super) fn optional<T>(read: Result<Option<T>, Reason>, field: &'static str) -> Result<Option<T>, DecodeError> {
+    read.map_err(|reason| DecodeError::Field { field, reason })
+}
+
+pub(super) fn text<'a>(value: Value<'a>, field: &'static str) -> Result<&'a [u8], DecodeError> {
+    plain(value).map_err(|reason| match reason {
+        Reason::MissingField => DecodeError::Missing { field },
+        _ => DecodeError::Field { field, reason },
+    })
+}
+
+pub(super) fn array<'a>(value: Value<'a>, field: &'static str) -> Result<&'a [u8], DecodeError> {
+    match value.kind {
+        Kind::Array => Ok(value.raw),
+        Kind::Absent | Kind::Null => Err(DecodeError::Missing { field }),
+        _ => Err(DecodeError::Field { field, reason: Reason::FieldType }),
+    }
+}
+
+pub(super) fn plain(value: Value<'_>) -> Result<&[u8], Reason> {
+    match value.kind {
+        Kind::Text => Ok(value.raw),
+        Kind::Absent | Kind::Null => Err(Reason::MissingField),
+        _ => Err(Reason::FieldType),
+    }
+}
+
+/// The characters of a string or a bare number, `None` for an absent value. The venue writes prices as strings
+/// and ids as numbers; either is read in either form, because the text is exact in both.
+pub(super) fn scalar(value: Value<'_>) -> Result<Option<&[u8]>, Reason> {
+    match value.kind {
+        Kind::Text | Kind::Number => Ok(Some(value.raw)),
+        Kind::Absent | Kind::Null => Ok(None),
+        _ => Err(Reason::FieldType),
+    }
+}
+
+pub(super) fn decimal(value: Value<'_>) -> Result<Option<Decimal>, Reason> {
+    let Some(digits) = scalar(value)? else { return Ok(None) };
+    Decimal::parse(digits).map(Some).map_err(|error| match error {
+        DecimalError::Malformed => Reason::Number,
+        DecimalError::OutOfRange => Reason::NumberRange,
+    })
+}
+
+pub(super) fn integer(value: Value<'_>) -> Result<Option<u64>, Reason> {
+    let Some(digits) = scalar(value)? else { return Ok(None) };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Reason::Number);
+    }
+    let number = digits.iter().try_fold(0u64, |n, digit| n.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
+    number.filter(|n| i64::try_from(*n).is_ok()).map(Some).ok_or(Reason::NumberRange)
+}
+
+pub(super) fn time(value: Value<'_>) -> Result<Option<i64>, Reason> {
+    match value.kind {
+        Kind::Absent | Kind::Null => Ok(None),
+        Kind::Text => parse_rfc3339(value.raw).map(Some).ok_or(Reason::Time),
+        _ => Err(Reason::FieldType),
+    }
+}
+
+/// What there is of a text, to be shown: as the venue wrote it, escapes and all.
+pub(super) fn shown(value: Value<'_>) -> &[u8] {
+    match value.kind {
+        Kind::Text | Kind::EscapedText => value.raw,
+        _ => b"",
+    }
+}
