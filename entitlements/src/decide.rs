@@ -247,7 +247,7 @@ mod tests {
                     let live = status == Active && real_time.unwrap_or(tier != Free);
                     let has = |asset: AssetClass| categories.iter().any(|c| c.name() == asset.name());
                     for kind in ChannelKind::ALL {
-                        let open = status != Blocked && (paid || kind != UpdatedBars);
+                        let open = status != Blocked && (paid || matches!(kind, Trades | Quotes | Bars));
                         let freshness = if live { RealTime } else { Delayed };
                         for asset in [Equity, Forex, Crypto] {
                             let decided = decide(&principal, one(kind), Some(asset), NOW).ok();

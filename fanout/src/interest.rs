@@ -7,13 +7,17 @@
 //!
 //! A `*` subscription has a bit for its kind, so that instruments that appear later are wanted as well.
 //!
-//! Bounded by construction: bits, no queue. 2 bits * 8 channels * 2 encodings per instrument and shard.
+//! Bounded by construction: bits, no queue. Only conflated channels have them: 2 bits * 6 channels * 2 encodings, so 4
+//! bytes for each instrument and shard.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use protocol::{ChannelId, ChannelKind, Encoding, Freshness, InstrumentId};
 
-const _: () = assert!(64usize.is_multiple_of(Encoding::COUNT), "a channel's bits share one word");
+/// Bits of an instrument: one for each conflated kind, freshness and encoding, and some to spare, so that instruments do
+/// not share words unevenly.
+const BITS_PER_INSTRUMENT: usize =
+    (ChannelKind::CONFLATED_COUNT * Freshness::COUNT * Encoding::COUNT).next_power_of_two();
 
 /// The table of all shards.
 #[derive(Debug)]
@@ -33,22 +37,34 @@ struct ShardInterest {
     asked_all: AtomicU64,
 }
 
-const _: () = assert!(ChannelId::PER_INSTRUMENT * Encoding::COUNT <= 64, "an instrument's bits fit a word");
+const _: () = assert!(BITS_PER_INSTRUMENT <= 64, "an instrument's bits share one word");
 
-/// The bit of a kind in `wanted_all`.
+/// The bit of a kind in `wanted_all`; none for a sequenced one.
 fn kind_bit(kind: ChannelKind, freshness: Freshness, encoding: Encoding) -> u64 {
-    bit(ChannelId::new(InstrumentId(0), kind, freshness), encoding).1
+    bit(ChannelId::new(InstrumentId(0), kind, freshness), encoding).map_or(0, |(_, mask)| mask)
 }
 
-fn bit(channel: ChannelId, encoding: Encoding) -> (usize, u64) {
-    let bit = channel.index() * Encoding::COUNT + encoding as usize;
-    (bit / 64, 1 << (bit % 64))
+/// Word and mask of a conflated channel. Sequenced channels are always wanted, and have none.
+fn bit(channel: ChannelId, encoding: Encoding) -> Option<(usize, u64)> {
+    let kind = channel.kind().conflated_index()?;
+    let within = (kind * Freshness::COUNT + channel.freshness() as usize) * Encoding::COUNT + encoding as usize;
+    let bit = channel.instrument().index() * BITS_PER_INSTRUMENT + within;
+    Some((bit / 64, 1 << (bit % 64)))
+}
+
+/// The channel of a bit, counted from the first of the table; `None` for the bits that are to spare.
+fn channel_of(bit: usize) -> Option<(ChannelId, Encoding)> {
+    let (instrument, within) = (bit / BITS_PER_INSTRUMENT, bit % BITS_PER_INSTRUMENT);
+    let (stream, encoding) = (within / Encoding::COUNT, Encoding::ALL[within % Encoding::COUNT]);
+    let kind = *ChannelKind::CONFLATED.get(stream / Freshness::COUNT)?;
+    let freshness = if stream.is_multiple_of(Freshness::COUNT) { Freshness::RealTime } else { Freshness::Delayed };
+    Some((ChannelId::new(InstrumentId(instrument as u32), kind, freshness), encoding))
 }
 
 impl Interest {
     /// A table for `shards` shards and `instruments_max` instruments.
     pub fn new(shards: usize, instruments_max: usize) -> Interest {
-        let words = (instruments_max * ChannelId::PER_INSTRUMENT * Encoding::COUNT).div_ceil(64);
+        let words = (instruments_max * BITS_PER_INSTRUMENT).div_ceil(64);
         let bits = || (0..words).map(|_| AtomicU64::new(0)).collect();
         Interest {
             shards: (0..shards)
@@ -65,7 +81,7 @@ impl Interest {
 
     /// A shard's first subscriber came: encode this channel from now on and publish its last value once.
     pub fn add(&self, shard: usize, channel: ChannelId, encoding: Encoding) {
-        let (word, mask) = bit(channel, encoding);
+        let Some((word, mask)) = bit(channel, encoding) else { return };
         let Some(shard_words) = self.shards.get(shard).filter(|s| word < s.wanted.len()) else { return };
         // Release, made visible by the request that follows.
         shard_words.wanted[word].fetch_or(mask, Ordering::Release);
@@ -74,7 +90,7 @@ impl Interest {
 
     /// A shard's last subscriber left.
     pub fn remove(&self, shard: usize, channel: ChannelId, encoding: Encoding) {
-        let (word, mask) = bit(channel, encoding);
+        let Some((word, mask)) = bit(channel, encoding) else { return };
         let Some(shard) = self.shards.get(shard).filter(|s| word < s.wanted.len()) else { return };
         // Relaxed: encoding a message that nobody wants any more is harmless.
         shard.wanted[word].fetch_and(!mask, Ordering::Relaxed);
@@ -101,7 +117,7 @@ impl Interest {
     }
 
     fn ask(&self, shard: usize, channel: ChannelId, encoding: Encoding) {
-        let (word, mask) = bit(channel, encoding);
+        let Some((word, mask)) = bit(channel, encoding) else { return };
         let Some(word) = self.shards.get(shard).and_then(|s| s.asked.get(word)) else { return };
         // Release, read by `take_asked` (Acquire): whoever sees the request also sees the channel wanted.
         word.fetch_or(mask, Ordering::Release);
@@ -116,15 +132,16 @@ impl Interest {
 
     /// The encodings in which some shard wants the channel.
     pub fn wanted(&self, channel: ChannelId) -> impl Iterator<Item = Encoding> + use<> {
-        let (word, _) = bit(channel, Encoding::ALL[0]);
-        let (kind, freshness) = (channel.kind(), channel.freshness());
+        let word = bit(channel, Encoding::ALL[0]).map_or(usize::MAX, |(word, _)| word);
         // Relaxed: a subscription that is missed here is served by its own request for the last value.
         let (one, all) = self.shards.iter().fold((0, 0), |(one, all), shard| {
             let bits = shard.wanted.get(word).map_or(0, |w| w.load(Ordering::Relaxed));
             (one | bits, all | shard.wanted_all.load(Ordering::Relaxed))
         });
+        let (kind, freshness) = (channel.kind(), channel.freshness());
         Encoding::ALL.into_iter().filter(move |encoding| {
-            one & bit(channel, *encoding).1 != 0 || all & kind_bit(kind, freshness, *encoding) != 0
+            one & bit(channel, *encoding).map_or(0, |(_, mask)| mask) != 0
+                || all & kind_bit(kind, freshness, *encoding) != 0
         })
     }
 
@@ -153,16 +170,18 @@ impl Interest {
             });
             while bits != 0 {
                 let index = word * 64 + bits.trailing_zeros() as usize;
-                each(ChannelId((index / Encoding::COUNT) as u32), Encoding::ALL[index % Encoding::COUNT]);
+                if let Some((channel, encoding)) = channel_of(index) {
+                    each(channel, encoding);
+                }
                 bits &= bits - 1;
             }
         }
         // Acquire, pairs with `add_all`.
         let all = self.shards.iter().fold(0, |all, shard| all | shard.asked_all.swap(0, Ordering::Acquire));
         for bit in (0..u64::BITS as usize).filter(|bit| all & 1 << bit != 0) {
-            let first = ChannelId((bit / Encoding::COUNT) as u32);
+            let Some((first, encoding)) = channel_of(bit) else { continue };
             for instrument in (0..instruments as u32).map(InstrumentId) {
-                each(ChannelId::new(instrument, first.kind(), first.freshness()), Encoding::ALL[bit % Encoding::COUNT]);
+                each(ChannelId::new(instrument, first.kind(), first.freshness()), encoding);
             }
         }
     }
@@ -175,7 +194,8 @@ mod tests {
     #[test]
     fn interest_is_the_union_of_the_shards() {
         let interest = Interest::new(2, 4);
-        let channel = ChannelId(19);
+        let channel = ChannelId::new(InstrumentId(3), ChannelKind::DailyBars, Freshness::Delayed);
+        let neighbour = ChannelId::new(InstrumentId(3), ChannelKind::DailyBars, Freshness::RealTime);
         let wanted = |i: &Interest| i.wanted(channel).collect::<Vec<_>>();
         assert!(wanted(&interest).is_empty() && !interest.is_asked());
         interest.add(0, channel, Encoding::Json);
@@ -187,14 +207,33 @@ mod tests {
         interest.take_asked(0, |_, _| panic!("asked once"));
         interest.remove(0, channel, Encoding::Json);
         assert_eq!(wanted(&interest), [Encoding::MessagePack]);
-        assert!(interest.wanted(ChannelId(18)).next().is_none());
+        assert!(interest.wanted(neighbour).next().is_none());
     }
 
     #[test]
-    fn channels_beyond_the_table_are_never_wanted() {
+    fn every_conflated_channel_has_bits_of_its_own() {
+        let mut seen = std::collections::HashSet::new();
+        for channel in (0..5 * ChannelId::PER_INSTRUMENT as u32).map(ChannelId) {
+            for encoding in Encoding::ALL {
+                let bit = bit(channel, encoding);
+                assert_eq!(bit.is_some(), channel.kind().class() == protocol::Class::Conflated, "{channel:?}");
+                let Some((word, mask)) = bit else { continue };
+                assert!(mask.is_power_of_two() && seen.insert((word, mask)));
+                let index = word * 64 + mask.trailing_zeros() as usize;
+                assert_eq!(channel_of(index), Some((channel, encoding)));
+            }
+        }
+    }
+
+    #[test]
+    fn channels_beyond_the_table_and_sequenced_ones_are_never_wanted() {
         let interest = Interest::new(1, 1);
-        interest.add(0, ChannelId(1_000_000), Encoding::Json);
-        assert!(interest.wanted(ChannelId(1_000_000)).next().is_none());
+        let beyond = ChannelId::new(InstrumentId(1_000_000), ChannelKind::Quotes, Freshness::RealTime);
+        let sequenced = ChannelId::new(InstrumentId(0), ChannelKind::Bars5s, Freshness::RealTime);
+        for channel in [beyond, sequenced] {
+            interest.add(0, channel, Encoding::Json);
+            assert!(interest.wanted(channel).next().is_none());
+        }
         assert!(!interest.is_asked());
     }
 }

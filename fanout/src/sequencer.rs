@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use protocol::{
-    Bar, ChannelId, ChannelKind, Class, Encoding, Freshness, InstrumentId, InstrumentTable, Quote, SourceId, Stamp,
-    Trade, encode_bar, encode_quote, encode_trade, encode_venue_gap,
+    Bar, ChannelId, ChannelKind, Class, Encoding, Freshness, Indicators, InstrumentId, InstrumentTable, Interval,
+    Quote, SourceId, Stamp, Trade, encode_bar, encode_indicators, encode_quote, encode_trade, encode_venue_gap,
 };
 
 use crate::delay::{DelayLine, Numbered};
@@ -19,6 +19,8 @@ pub enum Body {
     Trade(Trade),
     Quote(Quote),
     Bar(Bar),
+    /// As of a finished bar of the channel's interval.
+    Indicators(Indicators),
     /// The venue's numbering shows that messages are missing at this place.
     VenueGap {
         missed: u64,
@@ -55,8 +57,8 @@ pub struct SequencerConfig {
 struct InstrumentState {
     /// Last number given out, per kind. The delayed channel of a kind has the numbers of the live one.
     seqs: [u64; ChannelKind::COUNT],
-    /// Last values of the conflated kinds: allocated when the instrument has one.
-    last: [[Option<Box<Numbered>>; Freshness::COUNT]; ChannelKind::COUNT],
+    /// Last values by [`ChannelKind::conflated_index`]: allocated when the instrument has one.
+    last: [[Option<Box<Numbered>>; Freshness::COUNT]; ChannelKind::CONFLATED_COUNT],
 }
 
 /// Numbers and encodes updates.
@@ -115,9 +117,10 @@ impl Sequencer {
     pub fn serve_snapshots(&mut self) {
         let Sequencer { interest, states, open_conflated, instruments, venues, .. } = self;
         interest.take_asked(states.len(), |channel, encoding| {
-            let last = states
-                .get(channel.instrument().index())
-                .and_then(|state| state.last[channel.kind() as usize][channel.freshness() as usize].as_deref());
+            let last = states.get(channel.instrument().index()).and_then(|state| {
+                let kind = channel.kind().conflated_index()?;
+                state.last[kind][channel.freshness() as usize].as_deref()
+            });
             if let Some(numbered) = last {
                 open_conflated.push(channel, numbered.seq, [encoding], |encoding, out| {
                     encode_update(encoding, instruments, venues, numbered, out);
@@ -162,12 +165,12 @@ impl Sequencer {
         let update = &numbered.update;
         let channel = ChannelId::new(update.instrument, update.kind, freshness);
         let Sequencer { instruments, venues, states, interest, open, open_conflated, .. } = self;
-        match update.kind.class() {
-            Class::Sequenced => open.push(channel, numbered.seq, Encoding::ALL, |encoding, out| {
+        match update.kind.conflated_index() {
+            None => open.push(channel, numbered.seq, Encoding::ALL, |encoding, out| {
                 encode_update(encoding, instruments, venues, &numbered, out);
             }),
-            Class::Conflated => {
-                let last = &mut states[update.instrument.index()].last[update.kind as usize][freshness as usize];
+            Some(kind) => {
+                let last = &mut states[update.instrument.index()].last[kind][freshness as usize];
                 match last {
                     Some(last) => **last = numbered,
                     None => *last = Some(Box::new(numbered)),
@@ -212,6 +215,11 @@ fn encode_update(
         }
         Body::Quote(quote) => encode_quote(encoding, symbol, quote, stamp, out),
         Body::Bar(bar) => encode_bar(encoding, symbol, update.kind, bar, *seq, update.ts_recv, out),
+        Body::Indicators(indicators) => {
+            // Only kinds of an interval carry indicators.
+            let interval = update.kind.interval().unwrap_or(Interval::Minute);
+            encode_indicators(encoding, symbol, interval, indicators, *seq, update.ts_recv, out);
+        }
         Body::VenueGap { missed } => encode_venue_gap(encoding, symbol, update.kind, *missed, stamp, out),
     }
 }

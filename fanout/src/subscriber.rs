@@ -164,7 +164,7 @@ pub(crate) fn insert_sorted(entries: &mut Vec<(ChannelId, u64)>, channel: Channe
     }
 }
 
-/// One client. 128 bytes while idle, and 24 per subscription with its place in the channel's list.
+/// One client. 144 bytes while idle, and 24 per subscription with its place in the channel's list.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) generation: u32,
@@ -175,7 +175,7 @@ pub(crate) struct Subscriber {
     pub(crate) resting: bool,
     pub(crate) encoding: Encoding,
     /// Kinds subscribed by `*`: bit `kind * Freshness::COUNT + freshness`.
-    pub(crate) all: u8,
+    pub(crate) all: u64,
     pub(crate) outbox: Vec<Parcel>,
     pub(crate) held: Option<Box<Held>>,
     /// Stands in the hub's list of held clients.
@@ -201,6 +201,8 @@ pub(crate) struct Subscriber {
 
 /// So many subscriptions are searched one by one; a hash of a target costs about as much.
 const SEARCHED_MAX: usize = 32;
+
+const _: () = assert!(ChannelId::PER_INSTRUMENT <= 64, "a bit of `all` for each kind and freshness");
 
 impl Subscriber {
     /// Index of the subscription with this target.
@@ -246,7 +248,7 @@ impl Subscriber {
         removed
     }
 
-    pub(crate) fn all_bit(kind: ChannelKind, freshness: Freshness) -> u8 {
+    pub(crate) fn all_bit(kind: ChannelKind, freshness: Freshness) -> u64 {
         1 << (kind as usize * Freshness::COUNT + freshness as usize)
     }
 

@@ -61,6 +61,10 @@ feed_counters! {
     BookSnapshots, "book_snapshots", "Book snapshots decoded.";
     BookLevels, "book_levels", "Book levels decoded.";
     Subscriptions, "subscriptions", "Subscriptions acknowledged by the venue.";
+    Notes, "notes", "Other messages of the venue about the connection.";
+    LineHeartbeats, "line_heartbeats", "Heartbeats of the whole connection, or without a time.";
+    LineGaps, "line_gaps", "Holes in the connection's own numbers.";
+    VenueBars, "venue_bars", "Bars that the venue made.";
     Reconnects, "reconnects", "Connections made after the first one.";
     Gaps, "gaps", "Gaps in the venue's trade ids, published.";
     TradesMissed, "trades_missed", "Trades that those gaps say are missing.";
@@ -70,11 +74,23 @@ feed_counters! {
     StaleHeartbeats, "stale_heartbeats", "Heartbeats left out because their time was not after the last one.";
     UntimedQuotes, "untimed_quotes", "Tickers left out because they have no time.";
     OneSidedQuotes, "one_sided_quotes", "Tickers left out because the best bid or the best ask is missing.";
+    SupersededQuotes, "superseded_quotes", "Quotes of the venue left out because they are made of its books.";
+    SameTops, "same_tops", "Changes of books that left the top as it was.";
+    StaleBookChanges, "stale_book_changes", "Changes of books left out because the snapshot had them already.";
+    WaitingBookChanges, "waiting_book_changes", "Changes of books that wait for a snapshot.";
+    BookGaps, "book_gaps", "Books given up because a change is missing.";
+    BookChecksums, "book_checksums", "Books given up because they do not have the venue's checksum.";
+    BookFaults, "book_faults", "Books given up because a level could not be read.";
+    BookOverflows, "book_overflows", "Books given up because no snapshot came.";
     CrossedQuotes, "crossed_quotes", "Tickers left out because their bid is above their ask.";
     InvalidTrades, "invalid_trades", "Trades left out because of their price, size or time.";
     InvalidQuotes, "invalid_quotes", "Tickers left out because of a price, a size or their time.";
+    InvalidBars, "invalid_bars", "Bars left out because of their prices, volume or time.";
+    InvalidMessages, "invalid_messages", "Other parts of frames that cannot be believed.";
     InvalidLevels, "invalid_levels", "Book levels left out; the others of their frame were taken.";
     MalformedFrames, "malformed_frames", "Frames refused as a whole.";
+    DeadLetters, "dead_letters", "Frames put among the dead letters.";
+    DeadLettersDropped, "dead_letters_dropped", "Frames that found no room among the dead letters.";
     UnknownSymbols, "unknown_symbols", "Events left out because their product is no known instrument.";
     UnknownTypes, "unknown_types", "Messages left out because their type is not handled.";
     VenueErrors, "venue_errors", "Errors reported by the venue.";
@@ -102,6 +118,13 @@ const fn malformed_name(reason: Reason) -> &'static str {
         Reason::Side => "malformed_side",
         Reason::Price => "malformed_price",
         Reason::Size => "malformed_size",
+        Reason::Length => "malformed_length",
+        Reason::Checksum => "malformed_checksum",
+        Reason::Future => "malformed_future",
+        Reason::Ancient => "malformed_ancient",
+        Reason::Crossed => "malformed_crossed",
+        Reason::Outlier => "malformed_outlier",
+        Reason::BarRange => "malformed_bar_range",
     }
 }
 

@@ -1,27 +1,36 @@
 //! The feed: frames of one source in, ticks in its ring out.
 //!
-//! Owned by the source's thread, the only producer of the ring. For each frame: decode, put the product's name
-//! to an instrument, hold the venue's numbers against what came before, publish. What leaves here is in the
-//! venue's order: no trade id of a product repeats or goes back, and neither does the sequence of its quotes.
-//! Every event that is left out is counted by reason. Allocates only when it meets a new product.
+//! Owned by the source's thread, the only producer of the ring. For each frame: decode, put the venue's name to an
+//! instrument, hold the venue's numbers against what came before, publish. What leaves here is in the venue's order: no
+//! trade id of a product that numbers its trades repeats or goes back, and neither does the sequence of its quotes.
+//! Every event that is left out is counted by reason, and a frame that holds something invalid becomes a dead letter.
+//! Allocates only when it meets a new product, and for books.
 //!
-//! Deliberately absent: sockets and clocks (a source passes the time of receipt), and books: their levels
-//! are decoded, checked and counted, but there is no channel to publish them on.
+//! What the source has to do about a frame, it is told by the [`Outcome`] and by [`Feed::poll_resync`].
+//!
+//! Deliberately absent: sockets and clocks (a source passes the time of receipt).
 
-use std::collections::HashMap;
+mod books;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use protocol::{Decimal, InstrumentId, InstrumentTable, Quote, SourceId, Tick, TickBody, TickFlags, Trade};
 
+use self::books::{Applied, Loss, ProductBook};
+use crate::book::Book;
 use crate::continuity::{Rising, TradeIds, TradeVerdict};
+use crate::dead_letter::{DeadLetter, DeadLetters};
 use crate::decode::event::{
-    Age, BookScope, Control, Event, Heartbeat, Part, Quote as VenueQuote, Symbol, Trade as VenueTrade,
+    Age, BookBegin, BookEnd, BookScope, Control, ControlKind, Event, Heartbeat, Level, Part, Quote as VenueQuote,
+    Symbol, Top, Trade as VenueTrade,
 };
 use crate::decode::{DecodeError, Reason};
 use crate::lap::{LapNumbers, LapTimes};
 use crate::ring::Publisher;
-use crate::venue::Venue;
+use crate::venue::{self, Venue};
 
+pub use self::books::BookCheck;
 pub use crate::counters::{FeedCounter, FeedCounters};
 
 /// Longest product name, in bytes: that of a canonical symbol.
@@ -42,25 +51,84 @@ pub enum UnknownSymbols {
     Refuse,
 }
 
+/// Where the quotes of a feed come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuoteOrigin {
+    /// The venue's own quotes. Books are read, checked for form and counted, and not kept.
+    Quotes,
+    /// The tops of the books, which are kept; the venue's own quotes are counted.
+    Books {
+        /// Levels a side, where the venue sends a window of the book and does not say what falls out of it.
+        depth: Option<usize>,
+    },
+}
+
+/// What a feed is made with.
+pub struct FeedParts {
+    pub source: SourceId,
+    pub venue: Venue,
+    pub instruments: Arc<InstrumentTable>,
+    pub unknown: UnknownSymbols,
+    pub quotes: QuoteOrigin,
+    pub publisher: Publisher<Tick>,
+    pub counters: Arc<FeedCounters>,
+    /// Where refused frames go; `None` leaves it at counting them.
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// What a frame says to whoever keeps the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The last control message in it.
+    pub control: Option<ControlKind>,
+    /// Whether anything in it was market data or a sign of life.
+    pub is_alive: bool,
+}
+
+/// What the source is asked for, since what came before cannot be believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resync {
+    /// A new snapshot of the book of the product of this name, as the venue writes it.
+    Book(Box<str>),
+    /// A new connection: something is missing, and nobody knows of which product.
+    Line,
+}
+
 /// The feed of one source.
 pub struct Feed {
     source: SourceId,
     venue: Venue,
     instruments: Arc<InstrumentTable>,
     unknown: UnknownSymbols,
+    quotes: QuoteOrigin,
     publisher: Publisher<Tick>,
     counters: Arc<FeedCounters>,
+    dead_letters: Option<DeadLetters>,
     /// Index into `products` by the venue's name. Holds only products that are instruments, so the instrument
     /// table bounds it.
     by_name: HashMap<Box<[u8]>, usize>,
+    /// The same by the number that the venue's directory gives the product.
+    by_token: HashMap<u32, usize>,
     products: Vec<Product>,
     times: LapTimes,
+    /// The number of the connection's last message.
+    line: Option<u64>,
+    /// What the events that follow in the frame are marked with.
+    flags: TickFlags,
+    /// The product whose book is being changed.
+    book: Option<usize>,
+    /// What of the frame under way was invalid first.
+    fault: Option<(Part, Reason)>,
+    outcome: Outcome,
+    resyncs: VecDeque<Resync>,
     refusals: Sampler,
     venue_errors: Sampler,
 }
 
 /// What the feed remembers of one product.
 struct Product {
+    /// As the venue writes it.
+    name: Box<str>,
     instrument: InstrumentId,
     trades: TradeIds,
     trade_lap: LapNumbers,
@@ -69,53 +137,93 @@ struct Product {
     heartbeats: Rising<i64>,
     /// The next ticker is the first of a subscription: old state, which may well be known already.
     awaits_old_ticker: bool,
+    /// Where quotes come from books.
+    book: Option<Box<ProductBook>>,
+    /// The last quote made of the book.
+    top: Option<Quote>,
+    /// Its new snapshot has been asked for.
+    awaits_snapshot: bool,
 }
 
 impl Feed {
-    /// A feed that publishes to `publisher` and has seen nothing yet.
-    pub fn new(
-        source: SourceId,
-        venue: Venue,
-        instruments: Arc<InstrumentTable>,
-        unknown: UnknownSymbols,
-        publisher: Publisher<Tick>,
-        counters: Arc<FeedCounters>,
-    ) -> Feed {
+    /// A feed that has seen nothing yet.
+    pub fn new(parts: FeedParts) -> Feed {
+        let FeedParts { source, venue, instruments, unknown, quotes, publisher, counters, dead_letters } = parts;
         Feed {
             source,
             venue,
             instruments,
             unknown,
+            quotes,
             publisher,
             counters,
+            dead_letters,
             by_name: HashMap::new(),
+            by_token: HashMap::new(),
             products: Vec::new(),
             times: LapTimes::default(),
+            line: None,
+            flags: TickFlags::default(),
+            book: None,
+            fault: None,
+            outcome: Outcome::default(),
+            resyncs: VecDeque::new(),
             refusals: Sampler::default(),
             venue_errors: Sampler::default(),
         }
     }
 
     /// Takes in one frame of the venue, which came at `ts_recv` (Unix ns of this machine's clock), publishes
-    /// its ticks, at most two, and rings the doorbell if there are any. Whatever the bytes: a frame that cannot
-    /// be read is counted, and one of them a second is shown in the log.
-    pub fn handle_frame(&mut self, frame: &[u8], ts_recv: i64) {
+    /// its ticks, and rings the doorbell if there are any. Whatever the bytes: a frame that cannot be read is counted,
+    /// put among the dead letters, and one of them a second is shown in the log.
+    pub fn handle_frame(&mut self, frame: &[u8], ts_recv: i64) -> Outcome {
+        let venue = self.venue;
+        self.handle(frame, ts_recv, |on_event| venue.decode(frame, on_event))
+    }
+
+    /// As [`Self::handle_frame`], for bytes that are not in the form of the venue's frames, such as the answer to a
+    /// request for a book: `decode` reads them.
+    pub fn handle<'a>(
+        &mut self,
+        frame: &'a [u8],
+        ts_recv: i64,
+        decode: impl FnOnce(&mut dyn FnMut(Event<'a>)) -> Result<(), DecodeError>,
+    ) -> Outcome {
         self.count(FeedCounter::Frames);
         self.counters.add(FeedCounter::Bytes, frame.len() as u64);
+        self.outcome = Outcome::default();
+        self.flags = TickFlags::default();
         let published = self.publisher.published();
-        if let Err(error) = self.venue.decode(frame, &mut |event| self.handle_event(event, ts_recv)) {
+        if let Err(error) = decode(&mut |event| self.handle_event(event, ts_recv)) {
             self.refuse(frame, error, ts_recv);
+        }
+        if let Some((part, reason)) = self.fault.take() {
+            self.bury(frame, part, reason, ts_recv);
         }
         if self.publisher.published() != published {
             self.publisher.ring();
         }
+        self.outcome
+    }
+
+    /// What is to be asked of the venue, since something that it said is missing. Each is told once, and again only if
+    /// what came then was of no use either.
+    pub fn poll_resync(&mut self) -> Option<Resync> {
+        self.resyncs.pop_front()
     }
 
     /// The line to the venue was cut. What each product's next subscription says first, a `last_match` and a
-    /// `ticker`, is old state again.
+    /// `ticker`, is old state again; books start with their next snapshot.
     pub fn connection_lost(&mut self) {
+        self.line = None;
+        self.book = None;
+        self.resyncs.clear();
         for product in &mut self.products {
             product.awaits_old_ticker = true;
+            product.awaits_snapshot = false;
+            if let Some(book) = &mut product.book {
+                book.lose();
+            }
         }
     }
 
@@ -123,12 +231,37 @@ impl Feed {
     /// shifted from now on, so that they follow those of the lap that ended.
     pub fn start_lap(&mut self) {
         self.times.start_lap();
+        self.line = None;
         for product in &mut self.products {
             product.trade_lap.start_lap();
             product.ticker_lap.start_lap();
             product.trades.start_anew();
             product.awaits_old_ticker = true;
         }
+    }
+
+    /// The venue calls the instrument `symbol` by this name, told by whoever subscribed to it: it is no unknown one.
+    /// A name that is known already stays with its instrument. Returns whether the name is known now: the instrument
+    /// table may be full, or `symbol` no symbol.
+    pub fn learn_name(&mut self, name: &[u8], symbol: &str) -> bool {
+        if self.by_name.contains_key(name) {
+            return true;
+        }
+        let Ok(instrument) = self.instruments.learn(symbol) else { return false };
+        let at = self.add_product(String::from_utf8_lossy(name).into(), instrument);
+        self.by_name.insert(name.into(), at);
+        true
+    }
+
+    /// As [`Self::learn_name`], for a venue that says numbers for names.
+    pub fn learn_token(&mut self, token: u32, symbol: &str) -> bool {
+        if self.by_token.contains_key(&token) {
+            return true;
+        }
+        let Ok(instrument) = self.instruments.learn(symbol) else { return false };
+        let at = self.add_product(token.to_string().into(), instrument);
+        self.by_token.insert(token, at);
+        true
     }
 
     /// The ring's writing end, for its readers and its room.
@@ -148,38 +281,57 @@ impl Feed {
 
     fn handle_event(&mut self, event: Event<'_>, ts_recv: i64) {
         match event {
-            Event::Trade(trade) => match trade.age {
-                Age::Live => self.handle_trade(&trade, ts_recv),
-                Age::Old => self.handle_old_trade(&trade, ts_recv),
-            },
-            Event::Quote(quote) => self.handle_quote(&quote, ts_recv),
-            Event::BookBegin(book) => {
-                if book.scope == BookScope::Snapshot {
-                    self.count(FeedCounter::BookSnapshots);
+            Event::Trade(trade) => {
+                self.outcome.is_alive = true;
+                match trade.age {
+                    Age::Live => self.handle_trade(&trade, ts_recv),
+                    Age::Old => self.handle_old_trade(&trade, ts_recv),
                 }
             }
-            Event::Level(_) => self.count(FeedCounter::BookLevels),
-            Event::BookEnd(_) | Event::LineSequence(_) | Event::Directory { .. } => {}
-            Event::Bar(_) => self.count(FeedCounter::UnknownTypes),
+            Event::Quote(quote) => {
+                self.outcome.is_alive = true;
+                match self.quotes {
+                    QuoteOrigin::Quotes => self.handle_quote(&quote, ts_recv),
+                    QuoteOrigin::Books { .. } => self.count(FeedCounter::SupersededQuotes),
+                }
+            }
+            Event::Bar(_) => self.count(FeedCounter::VenueBars),
+            Event::BookBegin(begin) => self.begin_book(&begin),
+            Event::Level(level) => self.handle_level(level),
+            Event::BookEnd(end) => self.end_book(&end, ts_recv),
             Event::Heartbeat(heartbeat) => self.handle_heartbeat(&heartbeat, ts_recv),
+            Event::LineSequence(number) => self.handle_line_sequence(number),
+            Event::Directory { token, symbol } => self.handle_directory(token, symbol),
+            Event::Provider { is_mock, .. } => self.flags.mock = is_mock,
             Event::Control(control) => self.handle_control(control, ts_recv),
             Event::Ignored { .. } => self.count(FeedCounter::UnknownTypes),
-            Event::Invalid { part, reason, .. } => {
-                let counter = match part {
-                    Part::Trade => FeedCounter::InvalidTrades,
-                    Part::Quote => FeedCounter::InvalidQuotes,
-                    Part::Level => FeedCounter::InvalidLevels,
-                    Part::Bar | Part::Message => FeedCounter::MalformedFrames,
-                };
-                self.leave_out(counter, reason);
-            }
+            Event::Invalid { part, reason, .. } => self.handle_invalid(part, reason),
         }
     }
 
+    fn handle_invalid(&mut self, part: Part, reason: Reason) {
+        let counter = match part {
+            Part::Trade => FeedCounter::InvalidTrades,
+            Part::Quote => FeedCounter::InvalidQuotes,
+            Part::Level => FeedCounter::InvalidLevels,
+            Part::Bar => FeedCounter::InvalidBars,
+            Part::Message => FeedCounter::InvalidMessages,
+        };
+        if part == Part::Level
+            && let Some(book) = self.open_book()
+        {
+            book.fault();
+        }
+        self.leave_out(counter, part, reason);
+    }
+
     fn handle_control(&mut self, control: Control<'_>, ts_recv: i64) {
+        self.outcome.control = Some(control.kind());
         let (text, detail) = match control {
             Control::Subscribed => return self.count(FeedCounter::Subscriptions),
-            Control::Connected | Control::Authenticated | Control::Closing | Control::Note => return,
+            Control::Connected | Control::Authenticated | Control::Closing | Control::Note => {
+                return self.count(FeedCounter::Notes);
+            }
             Control::Error { text, detail } => (text, detail),
             Control::AuthRefused { text } | Control::Throttled { text } => (text, &b""[..]),
         };
@@ -189,12 +341,30 @@ impl Feed {
         }
     }
 
+    /// The connection's own numbers have no holes: one that is not the next tells that something was lost on the way.
+    fn handle_line_sequence(&mut self, number: u64) {
+        let expected = self.line.map(|last| last.saturating_add(1));
+        self.line = Some(number);
+        if expected.is_some_and(|expected| number != expected) {
+            self.count(FeedCounter::LineGaps);
+            self.ask(Resync::Line);
+        }
+    }
+
+    fn handle_directory(&mut self, token: u32, symbol: &[u8]) {
+        match self.by_name.get(symbol).copied().or_else(|| self.meet_product(symbol)) {
+            Some(at) => {
+                self.by_token.insert(token, at);
+            }
+            None => self.count(FeedCounter::UnknownSymbols),
+        }
+    }
+
     fn handle_trade(&mut self, trade: &VenueTrade<'_>, ts_recv: i64) {
         let Some(at) = self.product(trade.symbol) else { return };
         let product = &mut self.products[at];
-        let mut missed = 0;
-        let mut id = None;
-        if let Some(number) = trade.id {
+        let (mut id, mut missed) = (trade.id, 0);
+        if let (Some(number), venue::TradeIds::Contiguous) = (trade.id, self.venue.trade_ids()) {
             let number = product.trade_lap.shifted(number);
             match product.trades.on_match(number) {
                 TradeVerdict::Fresh { missed: before } => missed = before,
@@ -203,16 +373,16 @@ impl Feed {
             id = Some(number);
         }
         let Some(ts_event) = self.times.shifted(trade.time) else {
-            return self.leave_out(FeedCounter::InvalidTrades, Reason::Time);
+            return self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Time);
         };
         if missed > 0 {
             self.publish_gap(at, missed, ts_event, ts_recv);
         }
         if !trade.price.is_positive() {
-            return self.leave_out(FeedCounter::InvalidTrades, Reason::Price);
+            return self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Price);
         }
         if !trade.size.is_positive() {
-            return self.leave_out(FeedCounter::InvalidTrades, Reason::Size);
+            return self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Size);
         }
         let body = TickBody::Trade(Trade { id, price: trade.price, size: trade.size, taker: trade.taker });
         self.publish(FeedCounter::Trades, at, ts_event, ts_recv, body);
@@ -220,7 +390,9 @@ impl Feed {
 
     fn handle_old_trade(&mut self, trade: &VenueTrade<'_>, ts_recv: i64) {
         let Some(at) = self.product(trade.symbol) else { return };
-        let Some(id) = trade.id else { return self.count(FeedCounter::OldState) };
+        let (Some(id), venue::TradeIds::Contiguous) = (trade.id, self.venue.trade_ids()) else {
+            return self.count(FeedCounter::OldState);
+        };
         let product = &mut self.products[at];
         let id = product.trade_lap.shifted_old(id);
         let missed = product.trades.on_last_match(id);
@@ -229,44 +401,142 @@ impl Feed {
         }
         match self.times.shifted(trade.time) {
             Some(ts_event) => self.publish_gap(at, missed, ts_event, ts_recv),
-            None => self.leave_out(FeedCounter::InvalidTrades, Reason::Time),
+            None => self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Time),
         }
     }
 
     fn handle_quote(&mut self, quote: &VenueQuote<'_>, ts_recv: i64) {
         let Some(at) = self.product(quote.symbol) else { return };
         let product = &mut self.products[at];
-        let is_old_state = std::mem::replace(&mut product.awaits_old_ticker, false);
-        let Some(time) = quote.time else { return self.count(FeedCounter::UntimedQuotes) };
+        let is_old_state = std::mem::replace(&mut product.awaits_old_ticker, false) || quote.age == Age::Old;
+        let time = match (quote.time, self.venue.quote_times()) {
+            (Some(time), _) => time,
+            (None, venue::QuoteTimes::Never) => ts_recv,
+            (None, venue::QuoteTimes::Told) => return self.count(FeedCounter::UntimedQuotes),
+        };
         if let Some(sequence) = quote.sequence {
             let sequence = product.ticker_lap.shifted(sequence);
             if !product.tickers.rises_to(sequence) {
                 return self.count(if is_old_state { FeedCounter::OldState } else { FeedCounter::StaleQuotes });
             }
         }
-        let (Some(bid), Some(ask)) = (quote.bid, quote.ask) else {
-            return self.count(FeedCounter::OneSidedQuotes);
+        if quote.age == Age::Old {
+            return self.count(FeedCounter::OldState);
+        }
+        let Some(checked) = self.checked_quote(quote.bid, quote.ask) else { return };
+        let Some(ts_event) = self.times.shifted(time) else {
+            return self.leave_out(FeedCounter::InvalidQuotes, Part::Quote, Reason::Time);
+        };
+        self.publish(FeedCounter::Quotes, at, ts_event, ts_recv, TickBody::Quote(checked));
+    }
+
+    /// The two sides as a quote; `None`, counted, where they make none.
+    fn checked_quote(&mut self, bid: Option<Top>, ask: Option<Top>) -> Option<Quote> {
+        let (Some(bid), Some(ask)) = (bid, ask) else {
+            self.count(FeedCounter::OneSidedQuotes);
+            return None;
         };
         let bid_size = bid.size.unwrap_or(Decimal::ZERO);
         let ask_size = ask.size.unwrap_or(Decimal::ZERO);
         if !bid.price.is_positive() || !ask.price.is_positive() {
-            return self.leave_out(FeedCounter::InvalidQuotes, Reason::Price);
+            self.leave_out(FeedCounter::InvalidQuotes, Part::Quote, Reason::Price);
+            return None;
         }
         if bid_size < Decimal::ZERO || ask_size < Decimal::ZERO {
-            return self.leave_out(FeedCounter::InvalidQuotes, Reason::Size);
+            self.leave_out(FeedCounter::InvalidQuotes, Part::Quote, Reason::Size);
+            return None;
         }
         if bid.price > ask.price {
-            return self.count(FeedCounter::CrossedQuotes);
+            self.count(FeedCounter::CrossedQuotes);
+            return None;
+        }
+        Some(Quote { bid: bid.price, bid_size, ask: ask.price, ask_size })
+    }
+
+    fn begin_book(&mut self, begin: &BookBegin<'_>) {
+        self.book = None;
+        if begin.scope == BookScope::Snapshot {
+            self.count(FeedCounter::BookSnapshots);
+        }
+        let QuoteOrigin::Books { depth } = self.quotes else { return };
+        let Some(at) = self.product(begin.symbol) else { return };
+        self.book = Some(at);
+        let (check, product) = (self.venue.book_check(), &mut self.products[at]);
+        let book = product.book.get_or_insert_with(|| {
+            let book = depth.map_or_else(Book::new, Book::with_depth);
+            Box::new(ProductBook::new(book, check))
+        });
+        book.begin(begin);
+        let waits = !book.is_live() && begin.scope == BookScope::Change;
+        if waits && !std::mem::replace(&mut product.awaits_snapshot, true) {
+            let name = product.name.clone();
+            self.ask(Resync::Book(name));
+        }
+    }
+
+    fn open_book(&mut self) -> Option<&mut ProductBook> {
+        self.products[self.book?].book.as_deref_mut()
+    }
+
+    fn handle_level(&mut self, level: Level) {
+        self.count(FeedCounter::BookLevels);
+        if let Some(book) = self.open_book() {
+            book.level(level);
+        }
+    }
+
+    fn end_book(&mut self, end: &BookEnd, ts_recv: i64) {
+        self.outcome.is_alive = true;
+        let Some(at) = self.book.take() else { return };
+        let product = &mut self.products[at];
+        let Some(book) = product.book.as_deref_mut() else { return };
+        match book.end(end) {
+            Applied::Live => {
+                product.awaits_snapshot = false;
+                let (bid, ask) = book.book().top();
+                let top = |(price, size)| Top { price, size: Some(size) };
+                self.publish_top(at, bid.map(top), ask.map(top), end.time.unwrap_or(ts_recv), ts_recv);
+            }
+            Applied::Stale => self.count(FeedCounter::StaleBookChanges),
+            Applied::Waiting => self.count(FeedCounter::WaitingBookChanges),
+            Applied::Lost(loss) => {
+                product.awaits_snapshot = true;
+                let name = product.name.clone();
+                self.count(match loss {
+                    Loss::Gap => FeedCounter::BookGaps,
+                    Loss::Checksum => FeedCounter::BookChecksums,
+                    Loss::Level => FeedCounter::BookFaults,
+                    Loss::Overflow => FeedCounter::BookOverflows,
+                });
+                self.ask(Resync::Book(name));
+            }
+        }
+    }
+
+    /// The top of a book as a quote, where it is another one than before.
+    fn publish_top(&mut self, at: usize, bid: Option<Top>, ask: Option<Top>, time: i64, ts_recv: i64) {
+        let Some(quote) = self.checked_quote(bid, ask) else { return };
+        if self.products[at].top == Some(quote) {
+            return self.count(FeedCounter::SameTops);
         }
         let Some(ts_event) = self.times.shifted(time) else {
-            return self.leave_out(FeedCounter::InvalidQuotes, Reason::Time);
+            return self.leave_out(FeedCounter::InvalidQuotes, Part::Quote, Reason::Time);
         };
-        let body = TickBody::Quote(Quote { bid: bid.price, bid_size, ask: ask.price, ask_size });
-        self.publish(FeedCounter::Quotes, at, ts_event, ts_recv, body);
+        self.products[at].top = Some(quote);
+        self.publish(FeedCounter::Quotes, at, ts_event, ts_recv, TickBody::Quote(quote));
+    }
+
+    fn ask(&mut self, resync: Resync) {
+        if !self.resyncs.contains(&resync) {
+            self.resyncs.push_back(resync);
+        }
     }
 
     fn handle_heartbeat(&mut self, heartbeat: &Heartbeat<'_>, ts_recv: i64) {
-        let (Some(symbol), Some(time)) = (heartbeat.symbol, heartbeat.time) else { return };
+        self.outcome.is_alive = true;
+        let (Some(symbol), Some(time)) = (heartbeat.symbol, heartbeat.time) else {
+            return self.count(FeedCounter::LineHeartbeats);
+        };
         let Some(at) = self.product(symbol) else { return };
         match self.times.shifted(time) {
             Some(ts_event) if self.products[at].heartbeats.rises_to(ts_event) => {
@@ -283,19 +553,17 @@ impl Feed {
 
     fn publish(&mut self, counter: FeedCounter, at: usize, ts_event: i64, ts_recv: i64, body: TickBody) {
         let instrument = self.products[at].instrument;
-        let flags = TickFlags::default();
-        self.publisher.publish(&Tick { instrument, source: self.source, flags, ts_event, ts_recv, body });
+        let (source, flags) = (self.source, self.flags);
+        self.publisher.publish(&Tick { instrument, source, flags, ts_event, ts_recv, body });
         self.count(counter);
     }
 
     /// The index of a product, or `None`, counted, where its name is no instrument.
     fn product(&mut self, symbol: Symbol<'_>) -> Option<usize> {
-        let Symbol::Text(name) = symbol else {
-            self.count(FeedCounter::UnknownSymbols);
-            return None;
+        let found = match symbol {
+            Symbol::Text(name) => self.by_name.get(name).copied().or_else(|| self.meet_product(name)),
+            Symbol::Token(token) => self.by_token.get(&token).copied(),
         };
-        let known = self.by_name.get(name).copied();
-        let found = known.or_else(|| self.meet_product(name));
         if found.is_none() {
             self.count(FeedCounter::UnknownSymbols);
         }
@@ -311,8 +579,15 @@ impl Feed {
             UnknownSymbols::Learn => self.instruments.learn(symbol).ok()?,
             UnknownSymbols::Refuse => self.instruments.find(symbol)?,
         };
+        let at = self.add_product(String::from_utf8_lossy(name).into(), instrument);
+        self.by_name.insert(name.into(), at);
+        Some(at)
+    }
+
+    fn add_product(&mut self, name: Box<str>, instrument: InstrumentId) -> usize {
         let at = self.products.len();
         self.products.push(Product {
+            name,
             instrument,
             trades: TradeIds::default(),
             trade_lap: LapNumbers::default(),
@@ -320,21 +595,32 @@ impl Feed {
             ticker_lap: LapNumbers::default(),
             heartbeats: Rising::default(),
             awaits_old_ticker: true,
+            book: None,
+            top: None,
+            awaits_snapshot: false,
         });
-        self.by_name.insert(name.into(), at);
-        Some(at)
+        at
     }
 
     fn refuse(&mut self, frame: &[u8], error: DecodeError, ts_recv: i64) {
-        self.leave_out(FeedCounter::MalformedFrames, error.reason());
+        self.leave_out(FeedCounter::MalformedFrames, Part::Message, error.reason());
         if self.refusals.is_due(ts_recv) {
             tracing::warn!(%error, bytes = frame.len(), frame = %shown(frame), "a frame of the venue was refused");
         }
     }
 
-    fn leave_out(&self, counter: FeedCounter, reason: Reason) {
+    fn leave_out(&mut self, counter: FeedCounter, part: Part, reason: Reason) {
         self.count(counter);
         self.count(FeedCounter::Malformed(reason));
+        self.fault.get_or_insert((part, reason));
+    }
+
+    /// Puts the frame among the dead letters.
+    fn bury(&self, frame: &[u8], part: Part, reason: Reason, ts_recv: i64) {
+        let Some(dead_letters) = &self.dead_letters else { return };
+        let letter = DeadLetter { source: self.source, part, reason, ts_recv, frame: frame.into() };
+        let kept = dead_letters.offer(letter);
+        self.count(if kept { FeedCounter::DeadLetters } else { FeedCounter::DeadLettersDropped });
     }
 
     fn count(&self, counter: FeedCounter) {
@@ -376,365 +662,4 @@ impl Sampler {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::doorbell::{Doorbell, WaitStrategy};
-    use crate::ring::{Polled, Reader, ring};
-
-    /// What happens to a feed. The numbers are trade id, sequence and second of the day.
-    enum Step {
-        Match(u64, i64),
-        LastMatch(u64, i64),
-        Ticker(u64, i64),
-        Heartbeat(i64),
-        Frame(String),
-        ConnectionLost,
-        Lap,
-    }
-    use Step::{ConnectionLost, Frame, Heartbeat as Beat, Lap, LastMatch, Match, Ticker};
-
-    const MIDNIGHT_NS: i64 = 1_618_617_600_000_000_000;
-
-    fn time(second: i64) -> String {
-        let mut out = Vec::new();
-        protocol::format_rfc3339(MIDNIGHT_NS + second * 1_000_000_000, &mut out);
-        String::from_utf8(out).unwrap()
-    }
-
-    impl Step {
-        fn frame(&self) -> String {
-            let trade = |kind, id, second| {
-                format!(
-                    r#"{{"type":"{kind}","trade_id":{id},"maker_order_id":"2a0da34e-61f7-4c36-88e5-c9dd15927b16","taker_order_id":"3c82abaa-c01e-4608-be59-6a1e69742891","side":"sell","size":"985","price":"0.00001305","product_id":"SKL-BTC","sequence":177100030,"time":"{}"}}"#,
-                    time(second)
-                )
-            };
-            match self {
-                Match(id, second) => trade("match", id, *second),
-                LastMatch(id, second) => trade("last_match", id, *second),
-                Ticker(sequence, second) => format!(
-                    r#"{{"type":"ticker","sequence":{sequence},"product_id":"SKL-BTC","price":"0.00001305","open_24h":"0.00001","volume_24h":"94381.28000000","low_24h":"0.00001","high_24h":"0.00002","volume_30d":"2295579.57000000","best_bid":"0.00001300","best_ask":"0.00001306","side":"buy","time":"{}","trade_id":881613,"last_size":"985"}}"#,
-                    time(*second)
-                ),
-                Beat(second) => format!(
-                    r#"{{"type":"heartbeat","last_trade_id":1092969669,"product_id":"SKL-BTC","sequence":136118091026,"time":"{}"}}"#,
-                    time(*second)
-                ),
-                Frame(frame) => frame.clone(),
-                ConnectionLost | Lap => unreachable!("no frame"),
-            }
-        }
-    }
-
-    fn new_feed(unknown: UnknownSymbols, known: &[&str]) -> (Feed, Reader<Tick>) {
-        let instruments = Arc::new(InstrumentTable::with_capacity(2));
-        for symbol in known {
-            instruments.learn(symbol).unwrap();
-        }
-        let publisher = ring(64, Arc::new(Doorbell::new(WaitStrategy::Park)));
-        let mut feed =
-            Feed::new(SourceId(3), Venue::Coinbase, instruments, unknown, publisher, Arc::new(FeedCounters::new()));
-        let reader = feed.publisher().reader();
-        (feed, reader)
-    }
-
-    /// What comes out, each tick in a few words.
-    fn drain(reader: &mut Reader<Tick>) -> Vec<String> {
-        std::iter::from_fn(|| match reader.poll() {
-            Polled::Record(tick) => Some(tick),
-            Polled::Empty => None,
-            Polled::Lapped { lost } => panic!("{lost} ticks lost"),
-        })
-        .map(|tick| {
-            assert_eq!((tick.source, tick.ts_recv), (SourceId(3), 77));
-            let second = (tick.ts_event - MIDNIGHT_NS) as f64 / 1e9;
-            match tick.body {
-                TickBody::Trade(t) => {
-                    let (id, taker) = (t.id.unwrap(), t.taker.unwrap());
-                    format!("trade {id} {}x{} {taker:?} @{second}", t.price, t.size)
-                }
-                TickBody::Quote(q) => format!("quote {}x{} {}x{} @{second}", q.bid, q.bid_size, q.ask, q.ask_size),
-                TickBody::Gap { missed } => format!("gap {missed} @{second}"),
-                TickBody::Heartbeat => format!("heartbeat @{second}"),
-            }
-        })
-        .collect()
-    }
-
-    fn trade(id: u64, second: i64) -> String {
-        format!("trade {id} 0.00001305x985 Buy @{second}")
-    }
-
-    fn quote(second: i64) -> String {
-        format!("quote 0.00001300x0 0.00001306x0 @{second}")
-    }
-
-    /// Takes the steps, then compares the ticks, and all counters that are not 0 save those of frames and bytes.
-    #[track_caller]
-    fn check(steps: &[Step], ticks: &[String], counts: &[(FeedCounter, u64)]) {
-        let (mut feed, mut reader) = new_feed(UnknownSymbols::Learn, &[]);
-        for step in steps {
-            match step {
-                ConnectionLost => feed.connection_lost(),
-                Lap => feed.start_lap(),
-                _ => feed.handle_frame(step.frame().as_bytes(), 77),
-            }
-        }
-        assert_eq!(drain(&mut reader), ticks);
-        let counters = feed.counters();
-        for counter in FeedCounter::iter().filter(|c| !matches!(c, FeedCounter::Frames | FeedCounter::Bytes)) {
-            let expected = counts.iter().find(|(c, _)| *c == counter).map_or(0, |(_, n)| *n);
-            assert_eq!(counters.count(counter), expected, "{counter:?}");
-        }
-    }
-
-    use FeedCounter as C;
-
-    #[test]
-    fn a_match_is_a_trade_of_the_taker() {
-        check(
-            &[LastMatch(4, 1), Match(5, 2), Match(6, 2), Match(6, 2), Match(5, 2)],
-            &[trade(5, 2), trade(6, 2)],
-            &[(C::OldState, 1), (C::Trades, 2), (C::Duplicates, 2)],
-        );
-    }
-
-    #[test]
-    fn missing_trades_are_announced_before_the_next_one() {
-        check(
-            &[Match(5, 2), Match(9, 3)],
-            &[trade(5, 2), "gap 3 @3".into(), trade(9, 3)],
-            &[(C::Trades, 2), (C::Gaps, 1), (C::TradesMissed, 3)],
-        );
-    }
-
-    #[test]
-    fn a_cut_line_repeats_nothing_and_announces_what_was_missed() {
-        check(
-            &[
-                Ticker(10, 1),
-                Match(5, 2),
-                Ticker(11, 2),
-                ConnectionLost,
-                LastMatch(8, 4),
-                Ticker(14, 4),
-                Match(8, 4),
-                Match(9, 5),
-                Ticker(15, 5),
-                ConnectionLost,
-                Ticker(15, 5),
-                LastMatch(9, 5),
-                Match(9, 5),
-                Ticker(15, 5),
-            ],
-            &[
-                quote(1),
-                trade(5, 2),
-                quote(2),
-                "gap 3 @4".into(),
-                quote(4),
-                // Its own last_match announced it, and then it came after all.
-                trade(8, 4),
-                trade(9, 5),
-                quote(5),
-            ],
-            &[
-                (C::Quotes, 4),
-                (C::Trades, 3),
-                (C::Gaps, 1),
-                (C::TradesMissed, 3),
-                (C::OldState, 2),
-                (C::Duplicates, 1),
-                (C::StaleQuotes, 1),
-            ],
-        );
-    }
-
-    #[test]
-    fn quotes_do_not_go_back() {
-        let with = |from: &str, to: &str| Frame(Ticker(20, 9).frame().replace(from, to));
-        check(
-            &[
-                with(&format!(r#""time":"{}","#, time(9)), ""),
-                Ticker(10, 3),
-                Ticker(9, 2),
-                Ticker(10, 3),
-                Ticker(12, 4),
-                with(r#""best_bid":"0.00001300","#, ""),
-                // It has both sides, but that sequence is past.
-                Ticker(20, 9),
-            ],
-            &[quote(3), quote(4)],
-            &[(C::Quotes, 2), (C::StaleQuotes, 3), (C::UntimedQuotes, 1), (C::OneSidedQuotes, 1)],
-        );
-    }
-
-    #[test]
-    fn absurd_quotes_are_left_out() {
-        let with = |sequence, from: &str, to: &str| Frame(Ticker(sequence, 9).frame().replace(from, to));
-        let sized = |bid_size: &str| format!(r#""best_bid":"0.00001306","best_bid_size":"{bid_size}","#);
-        check(
-            &[
-                with(1, r#""best_bid":"0.00001300""#, r#""best_bid":"0.00001307""#),
-                with(2, r#""best_bid":"0.00001300""#, r#""best_bid":"0""#),
-                with(3, r#""best_ask":"0.00001306""#, r#""best_ask":"-1""#),
-                with(4, r#""best_bid":"0.00001300","#, &sized("-0.1")),
-                with(5, r#""best_bid":"0.00001300","#, &sized("0.10")),
-            ],
-            &["quote 0.00001306x0.10 0.00001306x0 @9".into()],
-            &[
-                (C::CrossedQuotes, 1),
-                (C::InvalidQuotes, 3),
-                (C::Malformed(Reason::Price), 2),
-                (C::Malformed(Reason::Size), 1),
-                (C::Quotes, 1),
-            ],
-        );
-    }
-
-    #[test]
-    fn absurd_trades_are_left_out_but_not_missed() {
-        let with = |id, from: &str, to: &str| Frame(Match(id, 2).frame().replace(from, to));
-        check(
-            &[
-                Match(5, 1),
-                with(6, "\"985\"", "\"0.00000000\""),
-                with(7, "\"985\"", "\"-1\""),
-                with(8, "\"0.00001305\"", "\"0\""),
-                Match(9, 3),
-                // One that cannot be read has no id to go on.
-                with(10, "\"0.00001305\"", "\"0.-1305\""),
-                Match(11, 4),
-            ],
-            &[trade(5, 1), trade(9, 3), "gap 1 @4".into(), trade(11, 4)],
-            &[
-                (C::Trades, 3),
-                (C::InvalidTrades, 3),
-                (C::Malformed(Reason::Size), 2),
-                (C::Malformed(Reason::Price), 1),
-                (C::Malformed(Reason::Number), 1),
-                (C::MalformedFrames, 1),
-                (C::Gaps, 1),
-                (C::TradesMissed, 1),
-            ],
-        );
-    }
-
-    #[test]
-    fn heartbeats_carry_the_clock_and_are_no_gap() {
-        check(
-            &[Match(5, 1), Beat(2), Beat(3), Beat(3), Beat(1), Match(6, 3)],
-            &[trade(5, 1), "heartbeat @2".into(), "heartbeat @3".into(), trade(6, 3)],
-            &[(C::Trades, 2), (C::Heartbeats, 2), (C::StaleHeartbeats, 2)],
-        );
-    }
-
-    #[test]
-    fn other_messages_are_counted() {
-        let product = r#""product_id":"SKL-BTC""#;
-        let frames = [
-            format!(r#"{{"type":"snapshot",{product},"bids":[["1","2"],["0.9","0.-10000"]],"asks":[["1.1","2"]]}}"#),
-            format!(
-                r#"{{"type":"l2update",{product},"changes":[["sell","0.00001306","660.5"]],"time":"{}"}}"#,
-                time(1)
-            ),
-            r#"{"type":"subscriptions","channels":[]}"#.into(),
-            r#"{"type":"error","message":"Failed to subscribe","reason":"level2 requires authentication"}"#.into(),
-            format!(r#"{{"type":"received",{product}}}"#),
-            r#"{"type":"tick"#.into(),
-        ];
-        check(
-            &frames.map(Frame),
-            &[],
-            &[
-                (C::BookSnapshots, 1),
-                (C::BookLevels, 3),
-                (C::InvalidLevels, 1),
-                (C::Malformed(Reason::Number), 1),
-                (C::Subscriptions, 1),
-                (C::VenueErrors, 1),
-                (C::UnknownTypes, 1),
-                (C::MalformedFrames, 1),
-                (C::Malformed(Reason::Truncated), 1),
-            ],
-        );
-    }
-
-    #[test]
-    fn laps_go_on_where_the_last_one_ended() {
-        let lap = || [Ticker(10, 0), LastMatch(4, 0), Match(5, 1), Match(7, 2), Beat(2), Ticker(13, 2)];
-        let mut steps = Vec::from(lap());
-        steps.push(Lap);
-        steps.extend(lap());
-        let ticks = |id: u64, second: i64| {
-            [
-                quote(second),
-                trade(id, second + 1),
-                format!("gap 1 @{}", second + 2),
-                trade(id + 2, second + 2),
-                format!("heartbeat @{}", second + 2),
-                quote(second + 2),
-            ]
-        };
-        check(
-            &steps,
-            &[ticks(5, 0), ticks(8, 3)].concat(),
-            &[(C::Quotes, 4), (C::OldState, 2), (C::Trades, 4), (C::Gaps, 2), (C::TradesMissed, 2), (C::Heartbeats, 2)],
-        );
-    }
-
-    #[test]
-    fn a_capture_played_again_without_a_lap_repeats_nothing() {
-        let play = || [Ticker(10, 0), LastMatch(4, 0), Match(5, 1), Match(6, 2), Beat(2), Ticker(13, 2)];
-        let mut steps = Vec::from(play());
-        steps.push(ConnectionLost);
-        steps.extend(play());
-        check(
-            &steps,
-            &[quote(0), trade(5, 1), trade(6, 2), "heartbeat @2".into(), quote(2)],
-            &[
-                (C::Quotes, 2),
-                (C::OldState, 3),
-                (C::Trades, 2),
-                (C::Heartbeats, 1),
-                (C::Duplicates, 2),
-                (C::StaleHeartbeats, 1),
-                (C::StaleQuotes, 1),
-            ],
-        );
-    }
-
-    #[test]
-    fn unknown_products_are_learnt_or_refused() {
-        let check = |unknown, names: &[&str], expected: &[&str]| {
-            let (mut feed, mut reader) = new_feed(unknown, &["BTC/USD"]);
-            for name in names {
-                feed.handle_frame(Match(1, 1).frame().replace("SKL-BTC", name).as_bytes(), 77);
-            }
-            let mut symbols = Vec::new();
-            while let Polled::Record(tick) = reader.poll() {
-                symbols.push(feed.instruments().symbol(tick.instrument).to_owned());
-            }
-            assert_eq!(symbols, expected, "{unknown:?} {names:?}");
-            let refused = names.len() - expected.len();
-            assert_eq!(feed.counters().count(C::UnknownSymbols), refused as u64, "{unknown:?} {names:?}");
-        };
-        check(UnknownSymbols::Learn, &["ETH-USD", "BTC-USD"], &["ETH/USD", "BTC/USD"]);
-        check(UnknownSymbols::Refuse, &["ETH-USD", "BTC-USD"], &["BTC/USD"]);
-        // The table holds two.
-        check(UnknownSymbols::Learn, &["ETH-USD", "SOL-USD", "BTC-USD"], &["ETH/USD", "BTC/USD"]);
-        let no_products = ["", "BTC", "-USD", "BTC-", "BTC/USD", "A/B-C", "btc-usd", "B C-USD", &"A-".repeat(40)];
-        check(UnknownSymbols::Learn, &no_products, &[]);
-        check(UnknownSymbols::Refuse, &no_products, &[]);
-    }
-
-    #[test]
-    fn samples_are_a_second_apart() {
-        let mut sampler = Sampler::default();
-        let due =
-            [5, 6, 1_000_000_004, 1_000_000_005, 1_000_000_006, 7, 8, i64::MIN, i64::MAX].map(|t| sampler.is_due(t));
-        assert_eq!(due, [true, false, false, true, false, true, false, true, true]);
-        assert_eq!(shown(b"a\n\xff").to_string(), r"a\n\xff");
-        assert_eq!(shown(&[b'x'; 500]).to_string().len(), SAMPLE_BYTES_MAX);
-    }
-}
+mod tests;

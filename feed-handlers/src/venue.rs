@@ -1,15 +1,41 @@
 //! The venues that feeds speak to: what each is called, how its frames are decoded, and what its numbers promise.
 //!
-//! A new venue is a decoder in `decode/`, a variant here, and a line in each table.
+//! A new venue is a decoder in `decode/`, a variant here, and a line in each table; what it is told over a WebSocket
+//! stands in `source/venues/`.
 
 use crate::decode::event::Event;
-use crate::decode::{DecodeError, coinbase};
+use crate::decode::{
+    DecodeError, alpaca, alpha_vantage, binance, coinbase, coinbase_advanced, finnhub, fix, kite, kraken, oanda,
+    polygon, price_tick,
+};
+use crate::feed::BookCheck;
 
 /// A venue, and the dialect that its frames are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Venue {
     /// Coinbase Exchange, `ws-feed`.
     Coinbase,
+    /// Coinbase Advanced Trade.
+    CoinbaseAdvanced,
+    /// Polygon.io, also called Massive: stocks, forex, crypto.
+    Polygon,
+    /// Alpaca market data v2, in JSON or MessagePack.
+    Alpaca,
+    Finnhub,
+    /// Binance spot, times in milliseconds.
+    Binance,
+    /// Kraken WebSocket v2.
+    Kraken,
+    /// Zerodha Kite, for NSE, BSE and MCX.
+    Kite,
+    /// OANDA v20, a line of the pricing stream.
+    Oanda,
+    /// Alpha Vantage, an answer about a stock.
+    AlphaVantage,
+    /// The platform's own `market-data-raw` records.
+    MarketDataRaw,
+    /// FIX 4.4, a whole message.
+    Fix,
 }
 
 /// What a venue's trade ids say.
@@ -19,23 +45,89 @@ pub enum TradeIds {
     Contiguous,
     /// Trades of an instrument bear different numbers, in no order that could be relied on.
     Distinct,
+    /// Each exchange that the venue reports of numbers its own, anew each day: two trades of an instrument may bear
+    /// the same number.
+    PerExchange,
     /// There are none.
     Absent,
 }
 
+/// Whether a venue's quotes have times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuoteTimes {
+    /// They have; one without is old state.
+    Told,
+    /// They never have: the time of receipt stands for it.
+    Never,
+}
+
 impl Venue {
-    pub const ALL: [Venue; 1] = [Venue::Coinbase];
+    pub const ALL: [Venue; 12] = [
+        Venue::Coinbase,
+        Venue::CoinbaseAdvanced,
+        Venue::Polygon,
+        Venue::Alpaca,
+        Venue::Finnhub,
+        Venue::Binance,
+        Venue::Kraken,
+        Venue::Kite,
+        Venue::Oanda,
+        Venue::AlphaVantage,
+        Venue::MarketDataRaw,
+        Venue::Fix,
+    ];
 
     /// The venue as clients see it in `x`, and as configuration names it in lower case.
     pub const fn name(self) -> &'static str {
         match self {
             Venue::Coinbase => "COINBASE",
+            Venue::CoinbaseAdvanced => "COINBASE_ADVANCED",
+            Venue::Polygon => "POLYGON",
+            Venue::Alpaca => "ALPACA",
+            Venue::Finnhub => "FINNHUB",
+            Venue::Binance => "BINANCE",
+            Venue::Kraken => "KRAKEN",
+            Venue::Kite => "KITE",
+            Venue::Oanda => "OANDA",
+            Venue::AlphaVantage => "ALPHA_VANTAGE",
+            Venue::MarketDataRaw => "MARKET_DATA_RAW",
+            Venue::Fix => "FIX",
         }
     }
 
     pub const fn trade_ids(self) -> TradeIds {
         match self {
-            Venue::Coinbase => TradeIds::Contiguous,
+            Venue::Coinbase | Venue::CoinbaseAdvanced | Venue::Binance | Venue::Kraken => TradeIds::Contiguous,
+            Venue::Fix => TradeIds::Distinct,
+            Venue::Polygon | Venue::Alpaca => TradeIds::PerExchange,
+            Venue::Finnhub | Venue::Kite | Venue::Oanda | Venue::AlphaVantage | Venue::MarketDataRaw => {
+                TradeIds::Absent
+            }
+        }
+    }
+
+    pub const fn quote_times(self) -> QuoteTimes {
+        match self {
+            // Its quotes are numbered, but bear no time at all.
+            Venue::Binance => QuoteTimes::Never,
+            Venue::Coinbase
+            | Venue::CoinbaseAdvanced
+            | Venue::Polygon
+            | Venue::Alpaca
+            | Venue::Finnhub
+            | Venue::Kraken
+            | Venue::Kite
+            | Venue::Oanda
+            | Venue::AlphaVantage
+            | Venue::MarketDataRaw
+            | Venue::Fix => QuoteTimes::Told,
+        }
+    }
+
+    pub const fn book_check(self) -> BookCheck {
+        match self {
+            Venue::Kraken => BookCheck::KrakenChecksum,
+            _ => BookCheck::Trust,
         }
     }
 
@@ -43,9 +135,74 @@ impl Venue {
     ///
     /// # Errors
     /// [`DecodeError`] where the frame cannot be read. No event has been handed out then.
-    pub fn decode<'a>(self, frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Result<(), DecodeError> {
+    pub fn decode<'a>(self, frame: &'a [u8], mut on_event: &mut dyn FnMut(Event<'a>)) -> Result<(), DecodeError> {
         match self {
-            Venue::Coinbase => coinbase::decode(frame, on_event),
+            Venue::Coinbase => coinbase::decode(frame, &mut on_event),
+            Venue::CoinbaseAdvanced => coinbase_advanced::decode(frame, &mut on_event),
+            Venue::Polygon => polygon::decode(frame, &mut on_event),
+            Venue::Alpaca if is_msgpack_array(frame) => alpaca::decode_msgpack(frame, &mut on_event),
+            Venue::Alpaca => alpaca::decode(frame, &mut on_event),
+            Venue::Finnhub => finnhub::decode(frame, &mut on_event),
+            Venue::Binance => binance::decode(frame, &mut on_event),
+            Venue::Kraken => kraken::decode(frame, &mut on_event),
+            Venue::Kite => kite::decode(frame, &mut on_event),
+            Venue::Oanda => oanda::decode(frame, &mut on_event),
+            Venue::AlphaVantage => alpha_vantage::decode(frame, &mut on_event),
+            Venue::MarketDataRaw => price_tick::decode(frame, &mut on_event),
+            Venue::Fix => fix::decode(frame, &mut on_event),
         }
+    }
+}
+
+/// Every frame is an array, in MessagePack of one of three heads, none of which is a character of JSON.
+fn is_msgpack_array(frame: &[u8]) -> bool {
+    matches!(frame.first(), Some(0x90..=0x9f | 0xdc | 0xdd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::event::{Control, ControlKind};
+
+    #[test]
+    fn venues_have_names_of_their_own() {
+        for (at, venue) in Venue::ALL.into_iter().enumerate() {
+            assert_eq!(venue as usize, at);
+            assert!(venue.name().bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{venue:?}");
+            assert!(!Venue::ALL[..at].iter().any(|other| other.name() == venue.name()), "{venue:?}");
+        }
+    }
+
+    /// What each venue says when it takes a subscription, or another message of it that is no market data.
+    #[test]
+    fn frames_are_decoded_in_the_venues_dialect() {
+        let check = |venue: Venue, frame: &[u8], expected: ControlKind| {
+            let mut kinds = Vec::new();
+            let decoded = venue.decode(frame, &mut |event| {
+                if let Event::Control(control) = event {
+                    kinds.push(control.kind());
+                }
+            });
+            assert_eq!((decoded, kinds), (Ok(()), vec![expected]), "{venue:?}");
+        };
+        let subscribed = Control::Subscribed.kind();
+        check(Venue::Coinbase, br#"{"type":"subscriptions","channels":[]}"#, subscribed);
+        let advanced = br#"{"channel":"subscriptions","timestamp":"2026-09-07T23:37:22.278662782Z","sequence_num":1,"events":[{"subscriptions":{}}]}"#;
+        check(Venue::CoinbaseAdvanced, advanced, subscribed);
+        let polygon = br#"[{"ev":"status","status":"success","message":"subscribed to: T.AAPL"}]"#;
+        check(Venue::Polygon, polygon, subscribed);
+        check(Venue::Alpaca, br#"[{"T":"subscription","trades":["AAPL"]}]"#, subscribed);
+        check(Venue::Alpaca, b"\x91\x81\xa1T\xacsubscription", subscribed);
+        check(Venue::Finnhub, br#"{"type":"error","msg":"no"}"#, ControlKind::Error);
+        check(Venue::Binance, br#"{"result":null,"id":1}"#, subscribed);
+        let kraken = br#"{"method":"subscribe","result":{"channel":"trade","symbol":"BTC/USD"},"success":true}"#;
+        check(Venue::Kraken, kraken, subscribed);
+        check(Venue::Kite, br#"{"type":"message","data":"hello"}"#, ControlKind::Note);
+        check(
+            Venue::Oanda,
+            br#"{"errorMessage":"Insufficient authorization to perform request."}"#,
+            ControlKind::AuthRefused,
+        );
+        check(Venue::AlphaVantage, br#"{"Note":"Thank you"}"#, ControlKind::Throttled);
     }
 }

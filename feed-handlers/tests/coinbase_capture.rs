@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use feed_handlers::doorbell::{Doorbell, WaitStrategy};
-use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, UnknownSymbols};
+use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, FeedParts, QuoteOrigin, UnknownSymbols};
 use feed_handlers::ring::{Polled, Reader, ring};
 use feed_handlers::venue::Venue;
 use protocol::{InstrumentTable, SourceId, Tick, TickBody, parse_rfc3339};
@@ -44,7 +44,16 @@ impl Bench {
         let publisher = ring(8, Arc::new(Doorbell::new(WaitStrategy::Park)));
         let instruments = Arc::new(InstrumentTable::with_capacity(64));
         let counters = Arc::new(FeedCounters::new());
-        let mut feed = Feed::new(SourceId(0), Venue::Coinbase, instruments, UnknownSymbols::Learn, publisher, counters);
+        let mut feed = Feed::new(FeedParts {
+            source: SourceId(0),
+            venue: Venue::Coinbase,
+            instruments,
+            unknown: UnknownSymbols::Learn,
+            quotes: QuoteOrigin::Quotes,
+            publisher,
+            counters,
+            dead_letters: None,
+        });
         let reader = feed.publisher().reader();
         Bench { feed, reader }
     }

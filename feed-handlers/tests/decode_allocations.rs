@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use feed_handlers::decode::coinbase::decode;
 use feed_handlers::doorbell::{Doorbell, WaitStrategy};
-use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, UnknownSymbols};
+use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, FeedParts, QuoteOrigin, UnknownSymbols};
 use feed_handlers::ring::{Polled, ring};
 use feed_handlers::venue::Venue;
 use protocol::{InstrumentTable, SourceId};
@@ -78,14 +78,16 @@ fn decoding_allocates_nothing() {
 fn a_warm_feed_allocates_nothing() {
     let publisher = ring(8, Arc::new(Doorbell::new(WaitStrategy::Park)));
     let instruments = Arc::new(InstrumentTable::with_capacity(8));
-    let mut feed = Feed::new(
-        SourceId(0),
-        Venue::Coinbase,
+    let mut feed = Feed::new(FeedParts {
+        source: SourceId(0),
+        venue: Venue::Coinbase,
         instruments,
-        UnknownSymbols::Learn,
+        unknown: UnknownSymbols::Learn,
+        quotes: QuoteOrigin::Quotes,
         publisher,
-        Arc::new(FeedCounters::new()),
-    );
+        counters: Arc::new(FeedCounters::new()),
+        dead_letters: None,
+    });
     let mut reader = feed.publisher().reader();
     // Frames that are left out cost nothing either: cut ones, and products that are no symbols.
     let cut = &real_frames::BTC_MATCH[..200];

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use feed_handlers::feed::FeedCounter;
-use feed_handlers::source::{CoinbaseLive, CoinbaseSettings, FeedState, FeedStatus, Stop, Timings};
+use feed_handlers::source::{FeedState, FeedStatus, Live as Source, LiveSettings, Stop, Timings};
 use futures_util::SinkExt;
 use protocol::TickBody;
 use support::{Listener, PATIENCE, captured_frames, captures, feed_and_listener, match_frame, ticker_frame};
@@ -24,10 +24,13 @@ use venue::{Cut, History, Venue};
 /// Supervision that never interferes on its own, and comes back at once.
 const PATIENT: Timings = Timings {
     connect: PATIENCE,
+    answer: PATIENCE,
     stale: PATIENCE,
     silence: PATIENCE,
     backoff_min: Duration::from_millis(1),
     backoff_max: Duration::from_millis(20),
+    throttled: PATIENCE,
+    refused: PATIENCE,
 };
 
 /// The source under test and who listens to it.
@@ -41,13 +44,13 @@ struct Live {
 impl Live {
     fn start(venue: &Venue, timings: Timings) -> Live {
         let (feed, listener) = feed_and_listener(1 << 16);
-        let settings = CoinbaseSettings {
-            url: venue.url(),
-            products: venue.history.products.clone(),
+        let settings = LiveSettings {
+            url: Some(venue.url()),
+            symbols: venue.history.products.iter().map(|product| product.replacen('-', "/", 1)).collect(),
             timings,
-            ..Default::default()
+            ..LiveSettings::of(feed_handlers::venue::Venue::Coinbase)
         };
-        let live = CoinbaseLive::new(&settings).unwrap();
+        let live = Source::new(&settings).unwrap();
         let (status, stop) = (live.status(), Stop::new());
         let thread = live.spawn(feed, Arc::clone(&stop)).unwrap();
         Live { listener, status, stop, thread: Some(thread) }

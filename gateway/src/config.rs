@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 pub use self::entitlements::{Entitlements, TokenKey};
 pub use feed::{Bursts, Coinbase, Feed, FeedKind, Replay, Simulator, Speed, SpeedError, Symbols, UnknownSymbols, Url};
 use overrides::Override;
-pub use sections::{Admin, Drain, Fanout, Log, LogFormat, Pin, Sequencer, Server, Session, SlowConsumer, Wait};
+pub use sections::{
+    Admin, DeadLetters, Drain, Fanout, Log, LogFormat, Pin, Sequencer, Server, Session, SlowConsumer, Wait,
+};
 pub use tls::Tls;
 pub use units::{QuantityError, format_bytes, format_duration, parse_bytes, parse_duration};
 
@@ -36,6 +38,7 @@ pub struct Config {
     pub fanout: Fanout,
     pub sequencer: Sequencer,
     pub feed: Feed,
+    pub dead_letters: DeadLetters,
     pub entitlements: Entitlements,
     pub admin: Admin,
     pub log: Log,

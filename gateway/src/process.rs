@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -17,30 +17,24 @@ use anyhow::Context as _;
 use entitlements::{AddressLimit, Connections};
 use fanout::{HubConfig, Interest, Sequencer, SequencerConfig};
 use feed_handlers::bars::Bars;
+use feed_handlers::dead_letter::{DeadLetters, dead_letters};
 use feed_handlers::doorbell::{Doorbell, WaitStrategy};
-use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, UnknownSymbols};
-use feed_handlers::ring;
-use feed_handlers::source::{
-    Bursts, CoinbaseLive, CoinbaseSettings, FeedStatus, Replay, Simulator, SimulatorSettings, StartGate, Stop, Timings,
-    default_symbols,
-};
-use feed_handlers::venue::Venue;
-use protocol::message::FeedState;
-use protocol::{InstrumentTable, SourceId};
+use feed_handlers::indicators::IndicatorTable;
+use feed_handlers::source::Stop;
+use protocol::InstrumentTable;
 
-use crate::admin::{AdminListeners, AdminServer, AdminState, Check, Phase};
-use crate::config::{self, Config, ConfigError, FeedKind, Speed, Symbols, Wait};
-use crate::context::{AwaitClients, Context, wall_ns};
+use crate::admin::{AdminListeners, AdminServer, AdminState, Phase};
+use crate::config::{self, Config, ConfigError, Wait};
+use crate::context::{Context, wall_ns};
 use crate::demo::Welcome;
 use crate::door::Entrance;
-use crate::metrics::{Kind, Metrics};
-use crate::sequencing::{self, Reported, Sequencing, SharedSequencing, Waiting};
+use crate::feeds::Feeds;
+use crate::metrics::Metrics;
+use crate::platform::dead_letters::DeadLetterFile;
+use crate::sequencing::{Reported, Sequencing, SharedSequencing, Waiting};
 use crate::shard::{self, Bell};
 use crate::transport::listener::{self, Listening};
 use crate::transport::tls::{Certificates, Watch};
-
-/// One-minute bars.
-const BAR_NS: i64 = 60_000_000_000;
 
 /// A running gateway.
 #[derive(Debug)]
@@ -59,35 +53,11 @@ pub struct Gateway {
     finish: Arc<AtomicBool>,
     doorbell: Arc<Doorbell>,
     bells: Vec<Arc<Bell>>,
-    source: JoinHandle<()>,
+    sources: Vec<JoinHandle<()>>,
+    dead_letters: Option<JoinHandle<()>>,
     sequencer: JoinHandle<()>,
     shards: Vec<JoinHandle<()>>,
     admin: AdminServer,
-}
-
-/// A source that is checked and ready to start.
-enum Source {
-    Simulator(Simulator),
-    Replay(Replay),
-    Coinbase(CoinbaseLive),
-}
-
-impl Source {
-    fn status(&self) -> Arc<FeedStatus> {
-        match self {
-            Source::Simulator(source) => source.status(),
-            Source::Replay(source) => source.status(),
-            Source::Coinbase(source) => source.status(),
-        }
-    }
-
-    fn spawn(self, feed: Feed, stop: Arc<Stop>) -> std::io::Result<JoinHandle<()>> {
-        match self {
-            Source::Simulator(source) => source.spawn(feed, stop),
-            Source::Replay(source) => source.spawn(feed, stop),
-            Source::Coinbase(source) => source.spawn(feed, stop),
-        }
-    }
 }
 
 impl Gateway {
@@ -102,10 +72,10 @@ impl Gateway {
         let entrance = Entrance::open(config, state)?;
         let certificates = Certificates::open(&config.server.tls).map_err(ConfigError::from)?.map(Arc::new);
         let stop = Stop::new();
-        let (source, symbols, start) = open_source(&config.feed, &stop)?;
-        let venues = vec![venue_name(config.feed.kind).to_owned()];
+        let mut feeds = Feeds::open(&config.feed, &stop)?;
+        let venues = feeds.names();
         let instruments = Arc::new(InstrumentTable::with_capacity(config.fanout.instruments_max));
-        for symbol in &symbols {
+        for symbol in feeds.symbols() {
             let learnt = instruments.learn(symbol);
             learnt.map_err(|error| ConfigError::of("fanout.instruments_max", format_args!("{symbol}: {error}")))?;
         }
@@ -120,10 +90,9 @@ impl Gateway {
         let admin_addresses = admin.addresses().to_vec();
 
         let metrics = Arc::new(Metrics::new());
-        let status = source.status();
-        let counters = Arc::new(FeedCounters::new());
-        collect_feed(&metrics, &venues[0], counters.clone(), status.clone());
-        let checks = vec![feed_check(status.clone())];
+        feeds.collect(&metrics);
+        let checks = vec![feeds.check()];
+        let dead_letters = keep_dead_letters(&config.dead_letters, state, &venues, &metrics)?;
         let admin_state = AdminState::new(config, metrics.clone(), checks);
         let doorbell = Arc::new(Doorbell::new(match config.sequencer.wait {
             Wait::Park => WaitStrategy::Park,
@@ -144,17 +113,11 @@ impl Gateway {
             venues: venues.clone(),
             draining: AtomicBool::new(false),
             users_read: AtomicU64::new(0),
-            start,
+            start: feeds.take_gate(),
             started: Instant::now(),
         });
 
-        let publisher = ring::ring(config.feed.ring_capacity, doorbell.clone());
-        let reader = publisher.reader();
-        let unknown = match config.feed.unknown_symbols {
-            config::UnknownSymbols::Learn => UnknownSymbols::Learn,
-            config::UnknownSymbols::Refuse => UnknownSymbols::Refuse,
-        };
-        let feed = Feed::new(SourceId(0), Venue::Coinbase, instruments.clone(), unknown, publisher, counters);
+        let (publishers, sequenced) = feeds.rings(&doorbell);
 
         let mut queues = Vec::new();
         let mut shard_threads = Vec::new();
@@ -181,18 +144,20 @@ impl Gateway {
         let finish = Arc::new(AtomicBool::new(false));
         let bells = queues.iter().map(shard::ShardQueue::bell).collect();
         let sequencing = SharedSequencing::new(Sequencing {
-            feeds: vec![sequencing::Feed { reader, status, told: FeedState::Up }],
+            feeds: sequenced,
             sequencer: Sequencer::new(
                 SequencerConfig {
                     delay_ns: Some(i64::try_from(config.sequencer.delay().as_nanos()).unwrap_or(i64::MAX)),
                     delay_bytes_max: config.sequencer.delay_bytes_max,
                     segment_bytes_max: config.fanout.segment_bytes_max,
-                    venues,
+                    venues: venues.clone(),
                 },
-                instruments,
+                instruments.clone(),
                 interest.clone(),
             ),
-            bars: Bars::new(BAR_NS, i64::try_from(config.sequencer.bar_lateness.as_nanos()).unwrap_or(i64::MAX)),
+            bars: Bars::new(i64::try_from(config.sequencer.bar_lateness.as_nanos()).unwrap_or(i64::MAX)),
+            indicators: config.sequencer.indicators.then(IndicatorTable::default),
+            received: i64::MIN,
             shards: queues,
             metrics: metrics.register("sequencer"),
             trades: Vec::new(),
@@ -205,17 +170,19 @@ impl Gateway {
         doorbell.set_stand_in(move || stand_in.stand_in());
         let waiting = Waiting { doorbell: doorbell.clone(), interest, finish: finish.clone() };
         let sequencer = std::thread::Builder::new().name("sequencer".into()).spawn(move || sequencing.run(&waiting))?;
-        let source = source.spawn(feed, stop.clone())?;
+        let (description, symbols) = (feeds.description().to_owned(), feeds.symbols().to_owned());
+        let (letters, dead_letters) = dead_letters.unzip();
+        let sources = feeds.start(publishers, &instruments, letters.as_ref(), &stop)?;
         let certificates =
             certificates.map(|files| Watch::start(files, metrics.register("certificates"))).transpose()?;
         let admin = admin.serve(admin_state.clone())?;
         admin_state.enter(Phase::Serving);
-        tracing::info!(?clients, ?tls_clients, admin = ?admin_addresses, shards, feed = venue_name(config.feed.kind), "serving");
+        tracing::info!(?clients, ?tls_clients, admin = ?admin_addresses, shards, feeds = ?venues, "serving");
         Ok(Gateway {
             clients,
             tls_clients,
             admin_addresses,
-            feed: describe(&config.feed, symbols.len()),
+            feed: description,
             symbol: symbols.first().cloned().unwrap_or_else(|| "*".to_owned()),
             entrance,
             certificates,
@@ -226,7 +193,8 @@ impl Gateway {
             finish,
             doorbell,
             bells,
-            source,
+            sources,
+            dead_letters,
             sequencer,
             shards: shard_threads,
             admin,
@@ -296,7 +264,9 @@ impl Gateway {
         self.context.draining.store(true, Ordering::Relaxed);
         self.bells.iter().for_each(|bell| bell.ring());
         self.stop.stop();
-        join(self.source, "source");
+        self.sources.into_iter().for_each(|thread| join(thread, "source"));
+        // It ends with the last of them.
+        self.dead_letters.into_iter().for_each(|thread| join(thread, "dead letters"));
         // Release: the sequencer sees all that the source wrote before it ended.
         self.finish.store(true, Ordering::Release);
         self.doorbell.ring();
@@ -359,88 +329,27 @@ fn listen(
     Ok(bound)
 }
 
+/// Opens the file of dead letters and starts its thread. `None` where none are kept: no directory is known for them, or
+/// it is so configured.
+fn keep_dead_letters(
+    config: &config::DeadLetters,
+    state: Option<&Path>,
+    sources: &[String],
+    metrics: &Metrics,
+) -> anyhow::Result<Option<(DeadLetters, JoinHandle<()>)>> {
+    let file = config.file.clone().or_else(|| state.map(|directory| directory.join("dead-letters.jsonl")));
+    let Some(file) = file.filter(|_| config.keep) else { return Ok(None) };
+    let thread = metrics.register("dead_letters");
+    let kept = DeadLetterFile::open(&file, config.file_bytes_max as u64, sources.to_vec(), thread);
+    let kept = kept.map_err(|e| ConfigError::of("dead_letters.file", format_args!("{}: {e}", file.display())))?;
+    let (letters, office) = dead_letters();
+    Ok(Some((letters, kept.spawn(office)?)))
+}
+
 fn join(thread: JoinHandle<()>, name: &str) {
     if thread.join().is_err() {
         tracing::error!(name, "a thread panicked");
     }
-}
-
-fn open_source(feed: &config::Feed, stop: &Arc<Stop>) -> anyhow::Result<(Source, Vec<String>, Option<AwaitClients>)> {
-    match feed.kind {
-        FeedKind::Simulator => {
-            let config::Simulator { symbols, rate, trade_share, zipf, bursts, seed } = &feed.simulator;
-            let symbols = match symbols {
-                Symbols::List(symbols) => symbols.clone(),
-                Symbols::Count(count) => default_symbols(*count),
-            };
-            let config::Bursts { factor, every, length } = *bursts;
-            let settings = SimulatorSettings {
-                symbols: symbols.clone(),
-                rate: *rate,
-                trade_share: *trade_share,
-                zipf: *zipf,
-                bursts: (factor > 1.0).then_some(Bursts { factor, every, length }),
-                seed: *seed,
-            };
-            let simulator = Simulator::new(&settings).map_err(|e| ConfigError::of("feed.simulator", e))?;
-            Ok((Source::Simulator(simulator), symbols, None))
-        }
-        FeedKind::Replay => {
-            let config::Replay { file, speed, repeat, after_clients } = &feed.replay;
-            let Some(file) = file else {
-                return Err(ConfigError::of("feed.replay.file", "needed where feed.kind is replay").into());
-            };
-            let replay = Replay::open(file).map_err(|e| ConfigError::of("feed.replay.file", e))?;
-            let speed = match speed {
-                Speed::Times(factor) => feed_handlers::source::Speed::Real(*factor),
-                Speed::Max => feed_handlers::source::Speed::Max,
-            };
-            let mut replay = replay.speed(speed).repeat(*repeat);
-            let symbols = replay.symbols().collect();
-            let start = (*after_clients > 0).then(|| AwaitClients {
-                gate: StartGate::closed(stop),
-                clients: *after_clients,
-                subscribed: AtomicUsize::new(0),
-            });
-            if let Some(start) = &start {
-                replay = replay.hold(start.gate.clone());
-            }
-            Ok((Source::Replay(replay), symbols, start))
-        }
-        FeedKind::Coinbase => {
-            let config::Coinbase { url, products, silence_timeout } = &feed.coinbase;
-            let timings = Timings::default();
-            let settings = CoinbaseSettings {
-                url: url.expose().to_owned(),
-                products: products.clone(),
-                timings: Timings { silence: *silence_timeout, stale: timings.stale.min(*silence_timeout), ..timings },
-                ..CoinbaseSettings::default()
-            };
-            let live = CoinbaseLive::new(&settings).map_err(|e| ConfigError::of("feed.coinbase", e))?;
-            let symbols = products.iter().map(|product| product.replacen('-', "/", 1)).collect();
-            Ok((Source::Coinbase(live), symbols, None))
-        }
-    }
-}
-
-/// The source's name as clients see it in `x`.
-fn venue_name(kind: FeedKind) -> &'static str {
-    match kind {
-        FeedKind::Simulator => "SIMULATOR",
-        FeedKind::Replay | FeedKind::Coinbase => "COINBASE",
-    }
-}
-
-fn describe(feed: &config::Feed, symbols: usize) -> String {
-    let kind = match feed.kind {
-        FeedKind::Simulator => format!("simulator, {} messages/s", feed.simulator.rate),
-        FeedKind::Replay => {
-            let file = feed.replay.file.as_deref().map(|f| f.display().to_string()).unwrap_or_default();
-            format!("replay of {file}, speed {}", feed.replay.speed)
-        }
-        FeedKind::Coinbase => format!("Coinbase Exchange, {}", feed.coinbase.url),
-    };
-    format!("{kind}, {symbols} symbols")
 }
 
 fn hub_config(config: &Config, shard: usize) -> HubConfig {
@@ -455,27 +364,6 @@ fn hub_config(config: &Config, shard: usize) -> HubConfig {
         heartbeat_ms: config.session.heartbeat.as_millis() as u64,
         stall_ms: config.session.stall_timeout.as_millis() as u64,
     }
-}
-
-fn feed_check(status: Arc<FeedStatus>) -> Check {
-    Check::new("feed", move || {
-        let state = status.state();
-        if state.is_up() { Ok(()) } else { Err(state.name().to_owned()) }
-    })
-}
-
-fn collect_feed(metrics: &Metrics, venue: &str, counters: Arc<FeedCounters>, status: Arc<FeedStatus>) {
-    let venue = venue.to_lowercase();
-    metrics.collect(move |out| {
-        for counter in FeedCounter::iter() {
-            let labels = [("source", venue.as_str()), ("event", counter.name())];
-            let help = "What the feeds did with what their venues sent, by event.";
-            out.sample(Kind::Counter, "gateway_feed_events_total", help, &labels, counters.count(counter));
-        }
-        let labels = [("source", venue.as_str())];
-        let up = u64::from(status.state().is_up());
-        out.sample(Kind::Gauge, "gateway_feed_up", "Whether the source does all it can do.", &labels, up);
-    });
 }
 
 /// A client takes a descriptor, and the usual soft limit is 1024.

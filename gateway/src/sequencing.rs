@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanout::{Body, Interest, Sequencer, Update};
-use feed_handlers::bars::Bars;
+use feed_handlers::bars::{Bars, Finished};
 use feed_handlers::doorbell::Doorbell;
+use feed_handlers::indicators::IndicatorTable;
 use feed_handlers::ring::{Backlog, Polled, Reader};
 use feed_handlers::source::FeedStatus;
 use protocol::message::FeedState;
-use protocol::{Bar, ChannelKind, Class, InstrumentId, SourceId, Tick, TickBody, Trade};
+use protocol::{ChannelKind, Class, InstrumentId, Interval, SourceId, Tick, TickBody, Trade};
 
 use crate::context::wall_ns;
 use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
@@ -50,6 +51,10 @@ pub(crate) struct Sequencing {
     pub(crate) feeds: Vec<Feed>,
     pub(crate) sequencer: Sequencer,
     pub(crate) bars: Bars,
+    /// `None` where they are not wanted.
+    pub(crate) indicators: Option<IndicatorTable>,
+    /// When the last tick was received, Unix ns.
+    pub(crate) received: i64,
     pub(crate) shards: Vec<ShardQueue>,
     pub(crate) metrics: Arc<ThreadMetrics>,
     /// By instrument: the last trade id, and whether ticks of its source have been lost since.
@@ -155,6 +160,7 @@ impl Sequencing {
 
     fn turn(&mut self, ticks_max: usize) -> Turn {
         let worked = self.take_ticks(ticks_max);
+        self.pass_silence(worked);
         self.sequencer.serve_snapshots();
         let next_due = self.sequencer.release_delayed(wall_ns());
         self.hand_on();
@@ -218,16 +224,15 @@ impl Sequencing {
 
     fn take(&mut self, tick: &Tick) {
         let Tick { instrument, source, flags: _, ts_event, ts_recv, body } = *tick;
-        let Sequencing { sequencer, bars, metrics, .. } = self;
-        let mut finished = |instrument: InstrumentId, bar: Bar| {
-            metrics.add(Counter::BarsClosed, 1);
-            let (kind, ts_event, body) = (ChannelKind::Bars, bar.start_ns, Body::Bar(bar));
-            sequencer.publish(Update { instrument, kind, source, ts_event, ts_recv, body });
+        self.received = ts_recv;
+        let Sequencing { sequencer, bars, indicators, metrics, .. } = self;
+        let mut finished = |instrument: InstrumentId, finished: Finished| {
+            publish_finished(sequencer, indicators.as_mut(), metrics, source, ts_recv, instrument, finished);
         };
         let update = |kind, body| Update { instrument, kind, source, ts_event, ts_recv, body };
         match body {
             TickBody::Trade(trade) => {
-                bars.on_trade(instrument, &trade, ts_event, &mut finished);
+                let minutes = bars.on_trade(instrument, source, &trade, ts_event, ts_recv, &mut finished);
                 let missed = self.missed_before(instrument, source, &trade);
                 if let Some(missed) = missed {
                     self.count(Class::Sequenced);
@@ -235,13 +240,14 @@ impl Sequencing {
                 }
                 self.count(Class::Sequenced);
                 self.sequencer.publish(update(ChannelKind::Trades, Body::Trade(trade)));
-                if let Some(bar) = self.bars.current(instrument) {
+                // The minute in progress comes last, so that it is what stays as the channel's last value.
+                for bar in [minutes.corrected, minutes.current].into_iter().flatten() {
                     self.count(Class::Conflated);
                     self.sequencer.publish(update(ChannelKind::UpdatedBars, Body::Bar(bar)));
                 }
             }
             TickBody::Quote(quote) => {
-                bars.on_clock(source, ts_event, &mut finished);
+                bars.on_clock(source, ts_event, ts_recv, &mut finished);
                 self.count(Class::Conflated);
                 self.sequencer.publish(update(ChannelKind::Quotes, Body::Quote(quote)));
             }
@@ -253,18 +259,22 @@ impl Sequencing {
                     self.skip_trades(instrument, missed);
                 }
             }
-            TickBody::Heartbeat => bars.on_clock(source, ts_event, &mut finished),
+            TickBody::Heartbeat => bars.on_clock(source, ts_event, ts_recv, &mut finished),
         }
     }
 
+    /// The bars of sources that have fallen silent become final too. While ticks come, time is when the last one was
+    /// received: a replay that waits for the shards is not silent.
+    fn pass_silence(&mut self, worked: bool) {
+        let now = if worked { self.received } else { wall_ns() };
+        let Sequencing { sequencer, bars, indicators, metrics, .. } = self;
+        bars.on_silence(now, &mut |source, instrument, finished| {
+            publish_finished(sequencer, indicators.as_mut(), metrics, source, now, instrument, finished);
+        });
+    }
+
     fn count(&self, class: Class) {
-        self.metrics.add(
-            match class {
-                Class::Sequenced => Counter::SequencedMessages,
-                Class::Conflated => Counter::ConflatedMessages,
-            },
-            1,
-        );
+        self.metrics.add(counter(class), 1);
     }
 
     /// How many trades of the instrument are missing before this one, if ticks were lost in the ring. What
@@ -310,12 +320,47 @@ impl Sequencing {
     }
 
     fn report(&mut self) {
-        let now = Reported { delay_dropped: self.sequencer.delay_dropped(), bars_late: self.bars.late() };
+        let now =
+            Reported { delay_dropped: self.sequencer.delay_dropped(), bars_late: self.bars.late(Interval::Seconds5) };
         let before = std::mem::replace(&mut self.reported, now);
         self.metrics.add(Counter::DelayLineDropped, now.delay_dropped - before.delay_dropped);
         self.metrics.add(Counter::BarsLateTrades, now.bars_late - before.bars_late);
         self.metrics.set(Gauge::DelayLineBytes, self.sequencer.delay_bytes() as u64);
         self.metrics.set(Gauge::Instruments, self.sequencer.instruments() as u64);
+    }
+}
+
+/// A finished bar goes out with its indicators behind it.
+fn publish_finished(
+    sequencer: &mut Sequencer,
+    indicators: Option<&mut IndicatorTable>,
+    metrics: &ThreadMetrics,
+    source: SourceId,
+    ts_recv: i64,
+    instrument: InstrumentId,
+    finished: Finished,
+) {
+    let mut publish = |kind: ChannelKind, ts_event: i64, body: Body| {
+        metrics.add(counter(kind.class()), 1);
+        sequencer.publish(Update { instrument, kind, source, ts_event, ts_recv, body });
+    };
+    match finished {
+        Finished::Bar(interval, bar) => {
+            metrics.add(Counter::BarsClosed, 1);
+            publish(ChannelKind::bars(interval), bar.start_ns, Body::Bar(bar));
+            if let Some(table) = indicators {
+                let indicators = table.on_bar(instrument, interval, &bar);
+                publish(ChannelKind::indicators(interval), bar.start_ns, Body::Indicators(indicators));
+            }
+        }
+        Finished::Day(bar) => publish(ChannelKind::DailyBars, bar.start_ns, Body::Bar(bar)),
+    }
+}
+
+fn counter(class: Class) -> Counter {
+    match class {
+        Class::Sequenced => Counter::SequencedMessages,
+        Class::Conflated => Counter::ConflatedMessages,
     }
 }
 

@@ -6,7 +6,7 @@
 
 mod value;
 
-use protocol::{ChannelKind, Encoding, parse_rfc3339};
+use protocol::{ChannelKind, Encoding, Interval, parse_rfc3339};
 use serde_json::{Map, Value};
 
 pub use value::timestamp_ns;
@@ -108,11 +108,19 @@ fn read(tag: &str, fields: &Map<String, Value>) -> Result<Message, String> {
             quantity(fields, &["bp", "bs", "ap", "as"])?;
             Message::Data(data(ChannelKind::Quotes, fields)?)
         }
-        "b" | "u" => {
+        "b" | "u" | "d" => {
             quantity(fields, &["o", "h", "l", "c", "v", "vw"])?;
             unsigned(fields, "n")?;
-            Message::Data(data(if tag == "b" { ChannelKind::Bars } else { ChannelKind::UpdatedBars }, fields)?)
+            let kind = match tag {
+                "u" => ChannelKind::UpdatedBars,
+                "d" => ChannelKind::DailyBars,
+                // Bars of a minute do not say so.
+                _ if !fields.contains_key("iv") => ChannelKind::Bars,
+                _ => ChannelKind::bars(interval(fields)?),
+            };
+            Message::Data(data(kind, fields)?)
         }
+        "indicators" => Message::Data(data(ChannelKind::indicators(interval(fields)?), fields)?),
         "gap" if text(fields, "reason")? == "venue" => {
             let data = data(channel(fields)?, fields)?;
             Message::VenueGap { data, missed: unsigned(fields, "missed")? }
@@ -137,7 +145,9 @@ fn read(tag: &str, fields: &Map<String, Value>) -> Result<Message, String> {
         "subscription" => {
             let mut channels = <[Vec<String>; ChannelKind::COUNT]>::default();
             for kind in ChannelKind::ALL {
-                channels[kind as usize] = texts(fields, kind.name())?;
+                if kind.is_always_listed() || fields.contains_key(kind.name()) {
+                    channels[kind as usize] = texts(fields, kind.name())?;
+                }
             }
             Message::Subscription(Subscription { id: id(fields), epoch: unsigned(fields, "epoch")?, channels })
         }
@@ -193,6 +203,10 @@ fn time(fields: &Map<String, Value>) -> Result<i64, String> {
 
 fn channel(fields: &Map<String, Value>) -> Result<ChannelKind, String> {
     ChannelKind::from_name(text(fields, "channel")?).ok_or_else(|| "\"channel\" is no channel".to_owned())
+}
+
+fn interval(fields: &Map<String, Value>) -> Result<Interval, String> {
+    Interval::from_name(text(fields, "iv")?).ok_or_else(|| "\"iv\" is no interval".to_owned())
 }
 
 fn texts(fields: &Map<String, Value>, key: &str) -> Result<Vec<String>, String> {

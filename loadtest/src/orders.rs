@@ -114,6 +114,48 @@ pub enum ChannelName {
     Bars,
     #[value(name = "updatedBars")]
     UpdatedBars,
+    #[value(name = "dailyBars")]
+    #[serde(rename = "dailyBars")]
+    DailyBars,
+    #[value(name = "bars.5s")]
+    #[serde(rename = "bars.5s")]
+    Bars5s,
+    #[value(name = "bars.5m")]
+    #[serde(rename = "bars.5m")]
+    Bars5m,
+    #[value(name = "bars.15m")]
+    #[serde(rename = "bars.15m")]
+    Bars15m,
+    #[value(name = "bars.1h")]
+    #[serde(rename = "bars.1h")]
+    Bars1h,
+    #[value(name = "bars.4h")]
+    #[serde(rename = "bars.4h")]
+    Bars4h,
+    #[value(name = "bars.1d")]
+    #[serde(rename = "bars.1d")]
+    Bars1d,
+    #[value(name = "indicators.5s")]
+    #[serde(rename = "indicators.5s")]
+    Indicators5s,
+    #[value(name = "indicators.1m")]
+    #[serde(rename = "indicators.1m")]
+    Indicators1m,
+    #[value(name = "indicators.5m")]
+    #[serde(rename = "indicators.5m")]
+    Indicators5m,
+    #[value(name = "indicators.15m")]
+    #[serde(rename = "indicators.15m")]
+    Indicators15m,
+    #[value(name = "indicators.1h")]
+    #[serde(rename = "indicators.1h")]
+    Indicators1h,
+    #[value(name = "indicators.4h")]
+    #[serde(rename = "indicators.4h")]
+    Indicators4h,
+    #[value(name = "indicators.1d")]
+    #[serde(rename = "indicators.1d")]
+    Indicators1d,
 }
 
 impl ChannelName {
@@ -123,6 +165,20 @@ impl ChannelName {
             ChannelName::Quotes => ChannelKind::Quotes,
             ChannelName::Bars => ChannelKind::Bars,
             ChannelName::UpdatedBars => ChannelKind::UpdatedBars,
+            ChannelName::DailyBars => ChannelKind::DailyBars,
+            ChannelName::Bars5s => ChannelKind::Bars5s,
+            ChannelName::Bars5m => ChannelKind::Bars5m,
+            ChannelName::Bars15m => ChannelKind::Bars15m,
+            ChannelName::Bars1h => ChannelKind::Bars1h,
+            ChannelName::Bars4h => ChannelKind::Bars4h,
+            ChannelName::Bars1d => ChannelKind::Bars1d,
+            ChannelName::Indicators5s => ChannelKind::Indicators5s,
+            ChannelName::Indicators1m => ChannelKind::Indicators1m,
+            ChannelName::Indicators5m => ChannelKind::Indicators5m,
+            ChannelName::Indicators15m => ChannelKind::Indicators15m,
+            ChannelName::Indicators1h => ChannelKind::Indicators1h,
+            ChannelName::Indicators4h => ChannelKind::Indicators4h,
+            ChannelName::Indicators1d => ChannelKind::Indicators1d,
         }
     }
 
@@ -132,6 +188,20 @@ impl ChannelName {
             ChannelKind::Quotes => ChannelName::Quotes,
             ChannelKind::Bars => ChannelName::Bars,
             ChannelKind::UpdatedBars => ChannelName::UpdatedBars,
+            ChannelKind::DailyBars => ChannelName::DailyBars,
+            ChannelKind::Bars5s => ChannelName::Bars5s,
+            ChannelKind::Bars5m => ChannelName::Bars5m,
+            ChannelKind::Bars15m => ChannelName::Bars15m,
+            ChannelKind::Bars1h => ChannelName::Bars1h,
+            ChannelKind::Bars4h => ChannelName::Bars4h,
+            ChannelKind::Bars1d => ChannelName::Bars1d,
+            ChannelKind::Indicators5s => ChannelName::Indicators5s,
+            ChannelKind::Indicators1m => ChannelName::Indicators1m,
+            ChannelKind::Indicators5m => ChannelName::Indicators5m,
+            ChannelKind::Indicators15m => ChannelName::Indicators15m,
+            ChannelKind::Indicators1h => ChannelName::Indicators1h,
+            ChannelKind::Indicators4h => ChannelName::Indicators4h,
+            ChannelKind::Indicators1d => ChannelName::Indicators1d,
         }
     }
 }

@@ -46,6 +46,7 @@ const fn kind_of(tag: u8) -> Option<ChannelKind> {
         b'q' => ChannelKind::Quotes,
         b'b' => ChannelKind::Bars,
         b'u' => ChannelKind::UpdatedBars,
+        b'd' => ChannelKind::DailyBars,
         _ => return None,
     })
 }
@@ -68,6 +69,10 @@ fn json(payload: &[u8], stamp: Stamp) -> Option<Scanned<'_>> {
     let (rest, time) = (rest[..opening].strip_suffix(br#","t":"#)?, &rest[opening + 1..]);
     // Anything nested or escaped, and a second message in the array, is not for this function.
     if memchr2(b'{', b'\\', rest).is_some() || memchr(b'\\', symbol).is_some() {
+        return None;
+    }
+    // Bars of another interval than a minute are of another channel: they are few, and the full parser's.
+    if kind == ChannelKind::Bars && rest.starts_with(br#"","iv":"#) {
         return None;
     }
     let stamp_ns = match stamp {
@@ -117,6 +122,7 @@ fn msgpack(payload: &[u8], stamp: Stamp) -> Option<Scanned<'_>> {
             b"S" => (symbol, rest) = set(&symbol, short_text(rest)?)?,
             b"seq" => (seq, rest) = set(&seq, unsigned(rest)?)?,
             b"rx" => (rx, rest) = set(&rx, unsigned(rest)?)?,
+            b"iv" => return None,
             b"t" => (event, rest) = set(&event, timestamp(rest)?)?,
             _ => rest = skip_scalar(rest)?,
         }

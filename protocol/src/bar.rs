@@ -1,6 +1,66 @@
-//! The bar: what the trades of one interval came to. A value only; `feed-handlers` builds it from trades.
+//! Bars and their intervals: what the trades of one interval came to. Values only; `feed-handlers` builds them from
+//! trades.
 
 use crate::Decimal;
+
+/// How long a bar lasts. Intervals start at whole multiples of their length since the Unix epoch, in UTC: a day at 00:00,
+/// four hours at 00:00, 04:00 and so on. Each length divides the ones after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Interval {
+    Seconds5 = 0,
+    Minute = 1,
+    Minutes5 = 2,
+    Minutes15 = 3,
+    Hour = 4,
+    Hours4 = 5,
+    Day = 6,
+}
+
+impl Interval {
+    pub const COUNT: usize = 7;
+    pub const ALL: [Interval; Self::COUNT] = [
+        Interval::Seconds5,
+        Interval::Minute,
+        Interval::Minutes5,
+        Interval::Minutes15,
+        Interval::Hour,
+        Interval::Hours4,
+        Interval::Day,
+    ];
+
+    /// As it stands in the names of channels, and in `iv`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Interval::Seconds5 => "5s",
+            Interval::Minute => "1m",
+            Interval::Minutes5 => "5m",
+            Interval::Minutes15 => "15m",
+            Interval::Hour => "1h",
+            Interval::Hours4 => "4h",
+            Interval::Day => "1d",
+        }
+    }
+
+    /// The interval of that name.
+    pub fn from_name(name: &str) -> Option<Interval> {
+        Self::ALL.into_iter().find(|interval| interval.name() == name)
+    }
+
+    /// Its length, ns.
+    pub const fn ns(self) -> i64 {
+        const SECOND: i64 = 1_000_000_000;
+        match self {
+            Interval::Seconds5 => 5 * SECOND,
+            Interval::Minute => 60 * SECOND,
+            Interval::Minutes5 => 300 * SECOND,
+            Interval::Minutes15 => 900 * SECOND,
+            Interval::Hour => 3_600 * SECOND,
+            Interval::Hours4 => 14_400 * SECOND,
+            Interval::Day => 86_400 * SECOND,
+        }
+    }
+}
 
 /// Open, high, low, close, volume, count and volume-weighted mean price of the trades of one interval.
 ///
@@ -9,9 +69,11 @@ use crate::Decimal;
 pub struct Bar {
     /// When the interval starts (inclusive), Unix ns of the venue's clock.
     pub start_ns: i64,
+    /// The price of the earliest trade by the venue's time; of several at that time, of the one that came first.
     pub open: Decimal,
     pub high: Decimal,
     pub low: Decimal,
+    /// The price of the latest trade by the venue's time; of several at that time, of the one that came last.
     pub close: Decimal,
     /// The exact sum of the sizes.
     pub volume: Decimal,
@@ -19,4 +81,20 @@ pub struct Bar {
     pub trades: u64,
     /// Sum of price times size over volume, rounded half up at four digits behind the prices' own.
     pub vwap: Decimal,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_nest_and_their_names_are_read_back() {
+        for pair in Interval::ALL.windows(2) {
+            assert!(pair[0].ns() < pair[1].ns() && pair[1].ns() % pair[0].ns() == 0, "{pair:?}");
+        }
+        for (index, interval) in Interval::ALL.into_iter().enumerate() {
+            assert_eq!((Interval::from_name(interval.name()), interval as usize), (Some(interval), index));
+        }
+        assert_eq!(Interval::from_name("2m"), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! Channels: what a client subscribes to, and the dense ids by which the fan-out knows them.
 
-use crate::InstrumentId;
+use crate::{InstrumentId, Interval};
 
 /// How messages of a channel are delivered to a client that cannot keep up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,7 +11,7 @@ pub enum Class {
     Conflated,
 }
 
-/// The kinds of channel, named as clients name them.
+/// The kinds of channel, named as clients name them. Their order is that of acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ChannelKind {
@@ -19,14 +19,52 @@ pub enum ChannelKind {
     Quotes = 1,
     /// Finished one-minute bars.
     Bars = 2,
-    /// The one-minute bar in progress.
+    /// The one-minute bar in progress, and earlier ones that a late trade has changed.
     UpdatedBars = 3,
+    /// The day's bar, in progress and finished.
+    DailyBars = 4,
+    /// Finished bars of the other intervals.
+    Bars5s = 5,
+    Bars5m = 6,
+    Bars15m = 7,
+    Bars1h = 8,
+    Bars4h = 9,
+    Bars1d = 10,
+    /// Indicators as of each finished bar of an interval.
+    Indicators5s = 11,
+    Indicators1m = 12,
+    Indicators5m = 13,
+    Indicators15m = 14,
+    Indicators1h = 15,
+    Indicators4h = 16,
+    Indicators1d = 17,
 }
 
 impl ChannelKind {
-    pub const COUNT: usize = 4;
-    pub const ALL: [ChannelKind; Self::COUNT] =
-        [ChannelKind::Trades, ChannelKind::Quotes, ChannelKind::Bars, ChannelKind::UpdatedBars];
+    pub const COUNT: usize = 18;
+    pub const ALL: [ChannelKind; Self::COUNT] = [
+        ChannelKind::Trades,
+        ChannelKind::Quotes,
+        ChannelKind::Bars,
+        ChannelKind::UpdatedBars,
+        ChannelKind::DailyBars,
+        ChannelKind::Bars5s,
+        ChannelKind::Bars5m,
+        ChannelKind::Bars15m,
+        ChannelKind::Bars1h,
+        ChannelKind::Bars4h,
+        ChannelKind::Bars1d,
+        ChannelKind::Indicators5s,
+        ChannelKind::Indicators1m,
+        ChannelKind::Indicators5m,
+        ChannelKind::Indicators15m,
+        ChannelKind::Indicators1h,
+        ChannelKind::Indicators4h,
+        ChannelKind::Indicators1d,
+    ];
+
+    /// How many kinds are of [`Class::Conflated`].
+    pub const CONFLATED_COUNT: usize = 3;
 
     /// The key under which clients list symbols of this kind.
     pub const fn name(self) -> &'static str {
@@ -35,19 +73,93 @@ impl ChannelKind {
             ChannelKind::Quotes => "quotes",
             ChannelKind::Bars => "bars",
             ChannelKind::UpdatedBars => "updatedBars",
+            ChannelKind::DailyBars => "dailyBars",
+            ChannelKind::Bars5s => "bars.5s",
+            ChannelKind::Bars5m => "bars.5m",
+            ChannelKind::Bars15m => "bars.15m",
+            ChannelKind::Bars1h => "bars.1h",
+            ChannelKind::Bars4h => "bars.4h",
+            ChannelKind::Bars1d => "bars.1d",
+            ChannelKind::Indicators5s => "indicators.5s",
+            ChannelKind::Indicators1m => "indicators.1m",
+            ChannelKind::Indicators5m => "indicators.5m",
+            ChannelKind::Indicators15m => "indicators.15m",
+            ChannelKind::Indicators1h => "indicators.1h",
+            ChannelKind::Indicators4h => "indicators.4h",
+            ChannelKind::Indicators1d => "indicators.1d",
         }
     }
 
-    /// The kind of that name.
+    /// The kind of that name. `bars.1m` is another name of `bars`.
     pub fn from_name(name: &str) -> Option<ChannelKind> {
+        let name = if name == "bars.1m" { "bars" } else { name };
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     pub const fn class(self) -> Class {
-        match self {
-            ChannelKind::Trades | ChannelKind::Bars => Class::Sequenced,
-            ChannelKind::Quotes | ChannelKind::UpdatedBars => Class::Conflated,
+        match self.conflated_index() {
+            None => Class::Sequenced,
+            Some(_) => Class::Conflated,
         }
+    }
+
+    /// Where a conflated kind stands among its like, below [`Self::CONFLATED_COUNT`]; `None` for a sequenced one.
+    pub const fn conflated_index(self) -> Option<usize> {
+        match self {
+            ChannelKind::Quotes => Some(0),
+            ChannelKind::UpdatedBars => Some(1),
+            ChannelKind::DailyBars => Some(2),
+            _ => None,
+        }
+    }
+
+    /// The conflated kinds by [`Self::conflated_index`].
+    pub const CONFLATED: [ChannelKind; Self::CONFLATED_COUNT] =
+        [ChannelKind::Quotes, ChannelKind::UpdatedBars, ChannelKind::DailyBars];
+
+    /// Finished bars of the interval.
+    pub const fn bars(interval: Interval) -> ChannelKind {
+        match interval {
+            Interval::Seconds5 => ChannelKind::Bars5s,
+            Interval::Minute => ChannelKind::Bars,
+            Interval::Minutes5 => ChannelKind::Bars5m,
+            Interval::Minutes15 => ChannelKind::Bars15m,
+            Interval::Hour => ChannelKind::Bars1h,
+            Interval::Hours4 => ChannelKind::Bars4h,
+            Interval::Day => ChannelKind::Bars1d,
+        }
+    }
+
+    /// Indicators of the interval.
+    pub const fn indicators(interval: Interval) -> ChannelKind {
+        match interval {
+            Interval::Seconds5 => ChannelKind::Indicators5s,
+            Interval::Minute => ChannelKind::Indicators1m,
+            Interval::Minutes5 => ChannelKind::Indicators5m,
+            Interval::Minutes15 => ChannelKind::Indicators15m,
+            Interval::Hour => ChannelKind::Indicators1h,
+            Interval::Hours4 => ChannelKind::Indicators4h,
+            Interval::Day => ChannelKind::Indicators1d,
+        }
+    }
+
+    /// The interval of the kind's bars or indicators; `None` of what has no bars.
+    pub const fn interval(self) -> Option<Interval> {
+        Some(match self {
+            ChannelKind::Trades | ChannelKind::Quotes => return None,
+            ChannelKind::Bars5s | ChannelKind::Indicators5s => Interval::Seconds5,
+            ChannelKind::Bars | ChannelKind::UpdatedBars | ChannelKind::Indicators1m => Interval::Minute,
+            ChannelKind::Bars5m | ChannelKind::Indicators5m => Interval::Minutes5,
+            ChannelKind::Bars15m | ChannelKind::Indicators15m => Interval::Minutes15,
+            ChannelKind::Bars1h | ChannelKind::Indicators1h => Interval::Hour,
+            ChannelKind::Bars4h | ChannelKind::Indicators4h => Interval::Hours4,
+            ChannelKind::Bars1d | ChannelKind::DailyBars | ChannelKind::Indicators1d => Interval::Day,
+        })
+    }
+
+    /// Whether an acknowledgement has the key also where it lists nothing: Alpaca's clients look for these.
+    pub const fn is_always_listed(self) -> bool {
+        matches!(self, ChannelKind::Trades | ChannelKind::Quotes | ChannelKind::Bars | ChannelKind::UpdatedBars)
     }
 }
 
@@ -135,6 +247,23 @@ mod tests {
         for kind in ChannelKind::ALL {
             assert_eq!(ChannelKind::from_name(kind.name()), Some(kind));
         }
+        assert_eq!(ChannelKind::from_name("bars.1m"), Some(ChannelKind::Bars));
         assert_eq!(ChannelKind::from_name("Trades"), None);
+        assert_eq!(ChannelKind::from_name("indicators"), None);
+    }
+
+    #[test]
+    fn conflated_kinds_are_numbered_and_intervals_have_their_kinds() {
+        let conflated: Vec<_> = ChannelKind::ALL.into_iter().filter(|kind| kind.class() == Class::Conflated).collect();
+        assert_eq!(conflated, ChannelKind::CONFLATED);
+        for (index, kind) in ChannelKind::CONFLATED.into_iter().enumerate() {
+            assert_eq!(kind.conflated_index(), Some(index));
+        }
+        for interval in Interval::ALL {
+            for kind in [ChannelKind::bars(interval), ChannelKind::indicators(interval)] {
+                assert_eq!((kind.interval(), kind.class()), (Some(interval), Class::Sequenced));
+                assert!(kind == ChannelKind::Bars || kind.name().ends_with(&format!(".{}", interval.name())));
+            }
+        }
     }
 }

@@ -51,7 +51,40 @@ impl Decimal {
     /// # Errors
     /// [`DecimalError::Malformed`] for text that is no number, [`DecimalError::OutOfRange`] where the
     /// mantissa does not fit an `i64` or more than 18 fractional digits would be needed.
+    #[inline]
     pub fn parse(text: &[u8]) -> Result<Decimal, DecimalError> {
+        match Decimal::parse_plain(text) {
+            Some(decimal) => Ok(decimal),
+            None => Decimal::parse_any(text),
+        }
+    }
+
+    /// Digits with a point among them or none, at most 18 of them: nearly every price there is. `None` for all else.
+    #[inline]
+    fn parse_plain(text: &[u8]) -> Option<Decimal> {
+        // 18 digits and a point: no digit overflows.
+        if text.is_empty() || text.len() > 19 {
+            return None;
+        }
+        let mut mantissa = 0u64;
+        let mut point = text.len();
+        for (at, byte) in text.iter().enumerate() {
+            let digit = byte.wrapping_sub(b'0');
+            if digit <= 9 {
+                mantissa = mantissa * 10 + u64::from(digit);
+            } else if *byte == b'.' && point == text.len() {
+                point = at;
+            } else {
+                return None;
+            }
+        }
+        let fraction = (text.len() - point).saturating_sub(1);
+        let has_digits_around = point > 0 && (point == text.len() || fraction > 0);
+        let fits = text.len() <= 18 || point < text.len();
+        (has_digits_around && fits).then_some(Decimal { mantissa: mantissa as i64, scale: fraction as u8 })
+    }
+
+    fn parse_any(text: &[u8]) -> Result<Decimal, DecimalError> {
         let (negative, mut rest) = match text {
             [b'-', rest @ ..] => (true, rest),
             _ => (false, text),

@@ -8,6 +8,7 @@ pub mod command;
 mod decimal;
 mod encode;
 pub mod frame;
+mod indicators;
 mod instrument;
 pub mod message;
 #[cfg(test)]
@@ -15,11 +16,12 @@ mod testing;
 mod tick;
 mod time;
 
-pub use bar::Bar;
+pub use bar::{Bar, Interval};
 pub use channel::{Channel, ChannelId, ChannelKind, Class, Freshness, Selector};
 pub use code::{CloseCode, ErrorCode};
 pub use decimal::{Decimal, DecimalError, SCALE_MAX};
-pub use encode::{Encoding, Stamp, encode_bar, encode_quote, encode_trade, encode_venue_gap};
+pub use encode::{Encoding, Stamp, encode_bar, encode_indicators, encode_quote, encode_trade, encode_venue_gap};
+pub use indicators::{Bollinger, Indicators, Macd, Rsi, RsiSignal};
 pub use instrument::{
     AssetClass, InstrumentId, InstrumentTable, SYMBOL_BYTES_MAX, SymbolError, TableFull, check_symbol,
 };

@@ -185,8 +185,8 @@ impl Serialize for SymbolLists<'_> {
     }
 }
 
-/// `subscription`: everything the session is subscribed to after a request. All channels are always there, also
-/// those without a symbol.
+/// `subscription`: everything the session is subscribed to after a request. The channels that
+/// [`ChannelKind::is_always_listed`] names are there also without a symbol.
 #[derive(Clone, Debug)]
 pub struct SubscriptionAck<'a> {
     pub id: Option<&'a RequestId>,
@@ -202,11 +202,15 @@ impl Serialize for SubscriptionAck<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let optional = [self.id.is_some(), self.delayed_ms.is_some(), !self.unchanged.is_empty()];
         let present = optional.into_iter().filter(|present| *present).count();
-        let mut map = serializer.serialize_map(Some(ChannelKind::COUNT + 1 + present))?;
+        let listed = || {
+            let lists = |kind: &ChannelKind| kind.is_always_listed() || !self.channels.list(*kind).is_empty();
+            ChannelKind::ALL.into_iter().filter(lists)
+        };
+        let mut map = serializer.serialize_map(Some(listed().count() + 1 + present))?;
         if let Some(id) = self.id {
             map.serialize_entry("id", id)?;
         }
-        for kind in ChannelKind::ALL {
+        for kind in listed() {
             map.serialize_entry(kind.name(), self.channels.list(kind))?;
         }
         map.serialize_entry("epoch", &self.epoch)?;

@@ -9,8 +9,9 @@ use protocol::frame::server_frame;
 use protocol::message::{ErrorMessage, FeedState, Gap, GapReason, Heartbeat, Position, Session};
 use protocol::message::{SubscriptionAck, SymbolLists};
 use protocol::{
-    Bar, ChannelKind, CloseCode, Decimal, Encoding, ErrorCode, Quote, ServerMessage, Side, Stamp, Trade, encode_bar,
-    encode_quote, encode_trade, encode_venue_gap,
+    Bar, Bollinger, ChannelKind, CloseCode, Decimal, Encoding, ErrorCode, Indicators, Interval, Macd, Quote, Rsi,
+    RsiSignal, ServerMessage, Side, Stamp, Trade, encode_bar, encode_indicators, encode_quote, encode_trade,
+    encode_venue_gap,
 };
 
 const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
@@ -72,11 +73,39 @@ fn data_messages() -> Vec<String> {
         vwap: decimal("83422.915500"),
         ..finished
     };
+    let day = Bar {
+        start_ns: 1_790_726_400_000_000_000,
+        open: decimal("83011.70"),
+        low: decimal("82990.01"),
+        volume: decimal("912.00418840"),
+        trades: 60_112,
+        vwap: decimal("83204.118302"),
+        ..finished
+    };
+    let seconds = Bar {
+        start_ns: 1_790_733_825_000_000_000,
+        volume: decimal("0.04110000"),
+        trades: 31,
+        vwap: decimal("83424.0102"),
+        ..finished
+    };
+    let indicators = Indicators {
+        start_ns: finished.start_ns,
+        bollinger: Some(Bollinger { upper: 83451.5, middle: 83402.25, lower: 83353.0 }),
+        sma_50: Some(83377.125),
+        macd: Some(Macd { macd: 12.5, signal: 9.75 }),
+        rsi: Some(Rsi { value: 61.75, signal: RsiSignal::Neutral }),
+        atr: Some(14.375),
+        adx: Some(22.5),
+    };
     vec![
         text(|out| encode_trade(json, "BTC/USD", "COINBASE", &trade, stamp(17), out)),
         text(|out| encode_quote(json, "BTC/USD", &quote, stamp(205), out)),
         text(|out| encode_bar(json, "BTC/USD", ChannelKind::Bars, &finished, 3, 1_790_733_839_988_123_456, out)),
         text(|out| encode_bar(json, "BTC/USD", ChannelKind::UpdatedBars, &in_progress, 88, stamp(0).ts_recv, out)),
+        text(|out| encode_bar(json, "BTC/USD", ChannelKind::DailyBars, &day, 124, stamp(0).ts_recv, out)),
+        text(|out| encode_bar(json, "BTC/USD", ChannelKind::Bars5s, &seconds, 36, 1_790_733_839_988_123_456, out)),
+        text(|out| encode_indicators(json, "BTC/USD", Interval::Minute, &indicators, 61, stamp(0).ts_recv, out)),
         text(|out| encode_venue_gap(json, "BTC/USD", ChannelKind::Trades, 12, stamp(18), out)),
     ]
 }
@@ -127,7 +156,7 @@ fn control_messages() -> Vec<String> {
         }),
         ServerMessage::Error(ErrorMessage {
             id: Some(&id_7),
-            channel: Some("dailyBars"),
+            channel: Some("statuses"),
             ..error(ErrorCode::UnknownChannel)
         }),
         ServerMessage::Error(ErrorMessage {
@@ -174,7 +203,21 @@ fn every_kind_of_message_has_an_example() {
             value[0]["T"].as_str().expect("a T").to_owned()
         })
         .collect();
-    let expected = ["b", "draining", "error", "feed", "gap", "heartbeat", "q", "subscription", "success", "t", "u"];
+    let expected = [
+        "b",
+        "d",
+        "draining",
+        "error",
+        "feed",
+        "gap",
+        "heartbeat",
+        "indicators",
+        "q",
+        "subscription",
+        "success",
+        "t",
+        "u",
+    ];
     assert_eq!(tags, expected.into_iter().map(str::to_owned).collect());
 }
 
@@ -238,7 +281,8 @@ fn channels_have_the_class_that_is_told() {
         let row = DOCUMENT
             .lines()
             .find(|line| {
-                line.starts_with("| `") && line.contains(&format!("`{}`", kind.name())) && line.contains("d |")
+                let told = line.ends_with("| sequenced |") || line.ends_with("| conflated |");
+                told && line.contains(&format!("`{}`", kind.name()))
             })
             .unwrap_or_else(|| panic!("no class told for {}", kind.name()));
         let class = format!("{:?}", kind.class()).to_lowercase();

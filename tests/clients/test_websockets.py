@@ -177,7 +177,8 @@ def test_items_are_refused_one_by_one(gateway):
         request = {
             "trades": ["BTC/USD", "NOPE/USD", "*"],
             "updatedBars": ["BTC/USD"],
-            "dailyBars": ["BTC/USD"],
+            "indicators.5s": ["BTC/USD"],
+            "statuses": ["BTC/USD"],
             "lulds": [],
         }
         client.send(action="subscribe", id=1, **request)
@@ -191,7 +192,8 @@ def test_items_are_refused_one_by_one(gateway):
             {"code": 420, "msg": "unknown symbol", "channel": "trades", "S": "NOPE/USD"},
             {"code": 409, "msg": "insufficient subscription", "channel": "trades", "S": "*"},
             {"code": 409, "msg": "insufficient subscription", "channel": "updatedBars", "S": "BTC/USD"},
-            {"code": 421, "msg": "unknown channel", "channel": "dailyBars"},
+            {"code": 409, "msg": "insufficient subscription", "channel": "indicators.5s", "S": "BTC/USD"},
+            {"code": 421, "msg": "unknown channel", "channel": "statuses"},
         ]
         order = itemgetter("code", "channel")
         assert sorted(errors, key=order) == sorted(expected, key=order)

@@ -36,10 +36,14 @@ impl Hub {
         let mut late = Vec::new();
         for (index, publication) in numbered.segment.publications().iter().enumerate() {
             let channel = publication.channel;
-            self.channel(channel);
             let Hub { channels, all, subscribers, rounds, counters, pool, .. } = self;
-            let state = &mut channels[channel.index()];
             let all = &all[channel.kind() as usize][channel.freshness() as usize];
+            let state = channels.entry(channel);
+            if state.audience.is_none() && all.listeners.is_empty() {
+                // Another shard's clients want it.
+                continue;
+            }
+            let state = state.audience.get_or_insert_default();
             let mut fanned_out = false;
             let mut fresh = [false; Encoding::COUNT];
             let ranges = Encoding::ALL.map(|encoding| numbered.segment.frame_range(index, encoding));
@@ -103,7 +107,7 @@ impl Hub {
         let shard = self.config.shard;
         match target {
             Target::Channel(channel) => {
-                let state = self.channel(channel);
+                let state = self.channel(channel).audience.get_or_insert_default();
                 state.demand[encoding as usize] += 1;
                 // Without a last value here, the sequencer is asked for it, by every newcomer until it comes.
                 let first = state.demand[encoding as usize] == 1;
@@ -124,12 +128,13 @@ impl Hub {
             Target::Channel(channel) => {
                 let all = self.all[channel.kind() as usize][channel.freshness() as usize].demand[e];
                 let state = self.channel(channel);
-                state.demand[e] -= 1;
-                if state.demand[e] == 0 {
+                let audience = state.audience.get_or_insert_default();
+                audience.demand[e] -= 1;
+                if audience.demand[e] == 0 {
                     if all == 0 {
-                        // It will no longer be kept up to date.
-                        state.latest.iter_mut().for_each(|latest| latest[e] = Latest::default());
+                        state.forget_latest(encoding);
                     }
+                    state.let_go();
                     self.interest.remove(shard, channel, encoding);
                 }
             }
@@ -138,12 +143,12 @@ impl Hub {
                 all.demand[e] -= 1;
                 if all.demand[e] == 0 {
                     self.interest.remove_all(shard, kind, freshness, encoding);
-                    let of_kind = self.channels.iter_mut().enumerate().filter(|(index, _)| {
-                        let channel = ChannelId(*index as u32);
-                        channel.kind() == kind && channel.freshness() == freshness
-                    });
-                    for (_, state) in of_kind.filter(|(_, state)| state.demand[e] == 0) {
-                        state.latest.iter_mut().for_each(|latest| latest[e] = Latest::default());
+                    for channel in self.channels.of(kind, freshness) {
+                        let state = self.channels.entry(channel);
+                        if state.audience.as_ref().is_none_or(|audience| audience.demand[e] == 0) {
+                            state.forget_latest(encoding);
+                            state.let_go();
+                        }
                     }
                 }
             }
@@ -154,8 +159,8 @@ impl Hub {
     pub(super) fn send_snapshots(&mut self, slot: u32, target: Target, now_ms: u64) {
         match target {
             Target::Channel(channel) => self.send_latest(slot, channel, now_ms),
-            Target::All(..) => {
-                for channel in (0..self.channels.len() as u32).map(ChannelId).filter(|c| target.covers(*c)) {
+            Target::All(kind, freshness) => {
+                for channel in self.channels.of(kind, freshness) {
                     self.send_latest(slot, channel, now_ms);
                 }
             }
@@ -163,10 +168,9 @@ impl Hub {
     }
 
     fn send_latest(&mut self, slot: u32, channel: ChannelId, now_ms: u64) {
-        let Some(state) = self.channels.get(channel.index()) else { return };
+        let Some(state) = self.channels.get(channel) else { return };
         let subscriber = &mut self.subscribers[slot as usize];
-        let latest = state.latest.as_ref().map(|latest| &latest[subscriber.encoding as usize]);
-        let Some(latest) = latest.filter(|latest| latest.number > 0) else { return };
+        let Some(latest) = state.latest(subscriber.encoding).filter(|latest| latest.number > 0) else { return };
         if subscriber.paces.is_some() {
             let interval_ms = subscriber.interval_ms(channel);
             if interval_ms > 0 {

@@ -155,7 +155,13 @@ impl Hub {
             let waits = !has_room(subscriber);
             if !waits {
                 counters.gaps_announced += 1;
-                write_gap(instruments, subscriber, *channel, *from, channels[channel.index()].evicted);
+                write_gap(
+                    instruments,
+                    subscriber,
+                    *channel,
+                    *from,
+                    channels.get(*channel).map_or(0, |state| state.evicted),
+                );
             }
             waits
         });
@@ -190,10 +196,10 @@ impl Hub {
     /// The latest of every conflated channel that is owed, in the order in which they came.
     fn fill_latest(&mut self, slot: u32, held: &mut Held) {
         let subscriber = &mut self.subscribers[slot as usize];
-        let e = subscriber.encoding as usize;
+        let encoding = subscriber.encoding;
         let channels = &self.channels;
         let number = |channel: ChannelId| -> u64 {
-            channels.get(channel.index()).and_then(|s| s.latest.as_ref()).map_or(0, |latest| latest[e].number)
+            channels.get(channel).and_then(|state| state.latest(encoding)).map_or(0, |latest| latest.number)
         };
         let mut owed = std::mem::take(&mut held.owed);
         if held.conflated_from < self.conflated_next {
@@ -203,13 +209,9 @@ impl Hub {
             for subscription in &subscriber.subscriptions {
                 match subscription.target {
                     Target::Channel(channel) => owed.extend(Some(channel).filter(moved).filter(|c| !paced(*c))),
-                    Target::All(..) => owed.extend(
-                        (0..channels.len() as u32)
-                            .map(ChannelId)
-                            .filter(|c| subscription.target.covers(*c))
-                            .filter(moved)
-                            .filter(|c| !paced(*c)),
-                    ),
+                    Target::All(kind, freshness) => {
+                        owed.extend(channels.of(kind, freshness).filter(moved).filter(|c| !paced(*c)));
+                    }
                 }
             }
             held.conflated_from = self.conflated_next;
@@ -217,8 +219,8 @@ impl Hub {
         owed.sort_unstable_by_key(|channel| (number(*channel), *channel));
         owed.dedup();
         for channel in owed.into_iter().filter(|channel| number(*channel) > 0) {
-            if let Some(latest) = channels[channel.index()].latest.as_ref() {
-                let frame = latest[e].frame.as_slice().into();
+            if let Some(latest) = channels.get(channel).and_then(|state| state.latest(encoding)) {
+                let frame = latest.frame.as_slice().into();
                 subscriber.outbox.push(Parcel::Latest { channel, frame });
             }
         }

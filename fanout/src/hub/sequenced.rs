@@ -30,7 +30,7 @@ impl Hub {
             // The first number that this shard sees is 1, unless the delay line dropped what came before.
             let hole = (publication.seq != expected).then_some(expected);
             state.seq = publication.seq;
-            state.retained.push_back((publication.seq, numbered.first + index as u64));
+            state.retained.get_or_insert_default().push_back((publication.seq, numbered.first + index as u64));
             if let Some(from) = hole {
                 self.log.push_hole(numbered.first + index as u64, from);
                 self.announce_hole(channel, from, publication.seq - 1);
@@ -39,7 +39,7 @@ impl Hub {
             let mut fanned_out = false;
             let all = &all[channel.kind() as usize][channel.freshness() as usize];
             let ranges = Encoding::ALL.map(|encoding| numbered.segment.frame_range(index, encoding));
-            let (one, all) = (rounds.in_turn(&channels[channel.index()].listeners), rounds.in_turn(&all.listeners));
+            let (one, all) = (rounds.in_turn(channels.entry(channel).listeners()), rounds.in_turn(&all.listeners));
             for listener in one.chain(all) {
                 let subscriber = &mut subscribers[listener.slot as usize];
                 if subscriber.held.is_some() {
@@ -57,9 +57,11 @@ impl Hub {
 
     /// Tells those who are served live. The others find the hole in the log.
     fn announce_hole(&mut self, channel: ChannelId, from: u64, to: u64) {
-        let listeners: Vec<u32> = self.channels[channel.index()]
-            .listeners
-            .iter()
+        let listeners: Vec<u32> = self
+            .channels
+            .get(channel)
+            .into_iter()
+            .flat_map(|state| state.listeners())
             .chain(&self.all[channel.kind() as usize][channel.freshness() as usize].listeners)
             .map(|listener| listener.slot)
             .filter(|slot| self.subscribers[*slot as usize].held.is_none())
@@ -79,9 +81,14 @@ impl Hub {
     fn evict(&mut self) {
         while let Some(evicted) = self.log.evict() {
             for publication in evicted.segment.publications() {
-                let state = &mut self.channels[publication.channel.index()];
+                let state = self.channels.entry(publication.channel);
                 state.evicted = publication.seq;
-                state.retained.pop_front();
+                if let Some(retained) = &mut state.retained {
+                    retained.pop_front();
+                    if retained.is_empty() {
+                        state.retained = None;
+                    }
+                }
             }
             let Hub { held: slots, subscribers, overrun, config, log, .. } = self;
             slots.retain(|slot| {
@@ -145,9 +152,10 @@ impl Hub {
             self.send_gap(slot, channel, since + 1, evicted);
         }
         let since = since.max(evicted);
-        let retained = &self.channel(channel).retained;
-        let newer = retained.partition_point(|(seq, _)| *seq <= since);
-        let position = retained.get(newer).map(|(_, position)| *position);
+        let position = self.channel(channel).retained.as_ref().and_then(|retained| {
+            let newer = retained.partition_point(|(seq, _)| *seq <= since);
+            retained.get(newer).map(|(_, position)| *position)
+        });
         self.take_back(slot, &Cursor::default());
         if let Some(held) = &mut self.subscribers[slot as usize].held {
             if let Some(position) = position.filter(|position| *position < held.position) {

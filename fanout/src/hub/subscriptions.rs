@@ -251,12 +251,14 @@ impl Hub {
         if target.kind().class() == Class::Conflated {
             let encoding = self.subscribers[slot as usize].encoding;
             self.lower_demand(target, encoding);
+        } else if let Target::Channel(channel) = target {
+            self.channel(channel).let_go();
         }
     }
 
     fn listeners(&mut self, target: Target) -> &mut Vec<Listener> {
         match target {
-            Target::Channel(channel) => &mut self.channel(channel).listeners,
+            Target::Channel(channel) => &mut self.channel(channel).audience.get_or_insert_default().listeners,
             Target::All(kind, freshness) => &mut self.all[kind as usize][freshness as usize].listeners,
         }
     }

@@ -4,8 +4,8 @@
 //! A client has at most two deadlines that count, the next heartbeat and the earliest of all others. Entries of
 //! the wheel that have been overtaken are not taken out of it: they are passed over when they fire.
 
+use protocol::Class;
 use protocol::message::{Heartbeat, Position, ServerMessage};
-use protocol::{ChannelId, Class};
 
 use super::{Hub, HubConfig, SubscriberKey};
 use crate::subscriber::{Subscription, Target};
@@ -112,13 +112,13 @@ impl Hub {
             .iter()
             .filter(sequenced)
             .flat_map(|subscription| {
-                let channels = match subscription.target {
-                    Target::Channel(channel) => channel.0..channel.0 + 1,
-                    Target::All(..) => 0..self.channels.len() as u32,
+                let (one, all) = match subscription.target {
+                    Target::Channel(channel) => (Some(channel), None),
+                    Target::All(kind, freshness) => (None, Some(self.channels.of(kind, freshness))),
                 };
-                channels.map(ChannelId).filter(|channel| subscription.target.covers(*channel))
+                one.into_iter().chain(all.into_iter().flatten())
             })
-            .filter_map(|channel| Some((channel, self.channels.get(channel.index())?.seq)))
+            .filter_map(|channel| Some((channel, self.channels.get(channel)?.seq)))
             .filter(|(_, seq)| *seq > 0)
             .take(HEARTBEAT_CHANNELS)
             .map(|(channel, seq)| Position {

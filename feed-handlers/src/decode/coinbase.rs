@@ -9,6 +9,8 @@
 //! Fields: <https://docs.cdp.coinbase.com/exchange/websocket-feed/channels>. What the venue's page leaves open and
 //! recorded frames settle: the `side` of a match is the maker's.
 
+mod layout;
+
 use protocol::Side;
 
 use super::event::{
@@ -24,6 +26,14 @@ use super::{DecodeError, Reason};
 /// [`DecodeError`] where the frame is no JSON object, or its message lacks a field or holds one that cannot be
 /// read. No event has been handed out then.
 pub fn decode<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Result<(), DecodeError> {
+    match layout::decode(frame, on_event) {
+        Some(()) => Ok(()),
+        None => decode_by_grammar(frame, on_event),
+    }
+}
+
+/// Decodes a frame in any layout that JSON allows.
+fn decode_by_grammar<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Result<(), DecodeError> {
     let message = Message::read(frame)?;
     match text(message.kind, "type")? {
         b"match" => on_event(Event::Trade(message.trade(Age::Live)?)),
@@ -365,6 +375,45 @@ mod tests {
         refuses(&altered("1100243492", "99999999999999999999999"), invalid("trade_id", Reason::NumberRange));
         refuses(&altered("2026-09-30T02:03:14.331644Z", "0001-01-01T00:00:00.000000Z"), invalid("time", Reason::Time));
         refuses(&altered("\"2026-09-30T02:03:14.331644Z\"", "1790733794"), invalid("time", Reason::FieldType));
+    }
+
+    /// What the layout reads, the grammar reads the same; and the venue's own frames are all in it.
+    #[test]
+    fn the_layout_says_what_the_grammar_says() {
+        let sized = BAND_TICKER.replace(
+            r#","best_ask":"14.8060""#,
+            r#","best_bid_size":"0.10","best_ask":"14.8060","best_ask_size":"985""#,
+        );
+        let several =
+            SKL_UPDATE.replace("[[", r#"[["buy","83362.67","0.00000000"],["buy","1","0.-10000"],["sell","0.0","1"],["#);
+        let both = |frame: &[u8]| {
+            let (mut by_layout, mut by_grammar) = (Vec::new(), Vec::new());
+            let is_usual = layout::decode(frame, &mut |event| by_layout.push(format!("{event:?}"))).is_some();
+            let result = decode_by_grammar(frame, &mut |event| by_grammar.push(format!("{event:?}")));
+            assert!(is_usual || by_layout.is_empty(), "{}", frame.escape_ascii());
+            if is_usual {
+                assert_eq!((Ok(()), by_layout), (result, by_grammar), "{}", frame.escape_ascii());
+            }
+            is_usual
+        };
+        for frame in [BTC_MATCH, BAND_TICKER, &sized, SKL_UPDATE, &several] {
+            assert!(both(frame.as_bytes()), "{frame}");
+            let mut read = 0;
+            for at in 0..frame.len() {
+                for byte in *b"\"\\{}[]:,.-+eE 0159bs\n\x00\xff" {
+                    let mut changed = frame.as_bytes().to_vec();
+                    changed[at] = byte;
+                    read += u32::from(both(&changed));
+                    let mut longer = frame.as_bytes().to_vec();
+                    longer.insert(at, byte);
+                    read += u32::from(both(&longer));
+                }
+                let mut shorter = frame.as_bytes().to_vec();
+                shorter.remove(at);
+                read += u32::from(both(&shorter));
+            }
+            assert!(read > 100, "other digits are the same layout");
+        }
     }
 
     #[test]

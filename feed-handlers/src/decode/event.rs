@@ -37,6 +37,13 @@ pub enum Event<'a> {
         token: u32,
         symbol: &'a [u8],
     },
+    /// Who the source of the events that follow in this frame is, where a line carries several.
+    Provider {
+        /// The line's own word for it, empty where it does not say.
+        name: &'a [u8],
+        /// Whether what follows was made up, for a test or a demonstration.
+        is_mock: bool,
+    },
     Control(Control<'a>),
     /// A message, or a part of one, of a kind that is not taken; `kind` is the venue's word for it.
     Ignored {
@@ -218,4 +225,32 @@ pub enum Control<'a> {
     Closing,
     /// Anything else of this kind.
     Note,
+}
+
+/// A [`Control`] without its texts: what whoever keeps the connection has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlKind {
+    Connected,
+    Authenticated,
+    Subscribed,
+    AuthRefused,
+    Error,
+    Throttled,
+    Closing,
+    Note,
+}
+
+impl Control<'_> {
+    pub const fn kind(self) -> ControlKind {
+        match self {
+            Control::Connected => ControlKind::Connected,
+            Control::Authenticated => ControlKind::Authenticated,
+            Control::Subscribed => ControlKind::Subscribed,
+            Control::AuthRefused { .. } => ControlKind::AuthRefused,
+            Control::Error { .. } => ControlKind::Error,
+            Control::Throttled { .. } => ControlKind::Throttled,
+            Control::Closing => ControlKind::Closing,
+            Control::Note => ControlKind::Note,
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 use protocol::{Decimal, DecimalError, parse_rfc3339};
 
+use super::event::Top;
 use super::json::{Kind, Value};
 use super::{DecodeError, Reason};
 
@@ -13,6 +14,20 @@ pub(super) fn required<T>(read: Result<Option<T>, Reason>, field: &'static str) 
 
 pub(super) fn optional<T>(read: Result<Option<T>, Reason>, field: &'static str) -> Result<Option<T>, DecodeError> {
     read.map_err(|reason| DecodeError::Field { field, reason })
+}
+
+/// What a part of a message cannot do without.
+pub(super) fn present<T>(read: Result<Option<T>, Reason>) -> Result<T, Reason> {
+    read?.ok_or(Reason::MissingField)
+}
+
+/// A side of a quote from a venue that leaves out, or fills with zeros, the side where nobody stands.
+pub(super) fn quoted(price: Option<Decimal>, size: Option<Decimal>) -> Option<Top> {
+    let price = price.filter(|price| !price.is_zero())?;
+    if size.is_some_and(Decimal::is_zero) {
+        return None;
+    }
+    Some(Top { price, size })
 }
 
 pub(super) fn text<'a>(value: Value<'a>, field: &'static str) -> Result<&'a [u8], DecodeError> {
@@ -27,6 +42,16 @@ pub(super) fn array<'a>(value: Value<'a>, field: &'static str) -> Result<&'a [u8
         Kind::Array => Ok(value.raw),
         Kind::Absent | Kind::Null => Err(DecodeError::Missing { field }),
         _ => Err(DecodeError::Field { field, reason: Reason::FieldType }),
+    }
+}
+
+/// The list in a part of a message. A `null` is an empty one, as Go writes it.
+pub(super) fn list(value: Value<'_>) -> Result<&[u8], Reason> {
+    match value.kind {
+        Kind::Array => Ok(value.raw),
+        Kind::Null => Ok(b"[]"),
+        Kind::Absent => Err(Reason::MissingField),
+        _ => Err(Reason::FieldType),
     }
 }
 
@@ -50,7 +75,11 @@ pub(super) fn scalar(value: Value<'_>) -> Result<Option<&[u8]>, Reason> {
 
 pub(super) fn decimal(value: Value<'_>) -> Result<Option<Decimal>, Reason> {
     let Some(digits) = scalar(value)? else { return Ok(None) };
-    Decimal::parse(digits).map(Some).map_err(|error| match error {
+    number(digits).map(Some)
+}
+
+pub(super) fn number(digits: &[u8]) -> Result<Decimal, Reason> {
+    Decimal::parse(digits).map_err(|error| match error {
         DecimalError::Malformed => Reason::Number,
         DecimalError::OutOfRange => Reason::NumberRange,
     })
@@ -69,6 +98,21 @@ pub(super) fn time(value: Value<'_>) -> Result<Option<i64>, Reason> {
     match value.kind {
         Kind::Absent | Kind::Null => Ok(None),
         Kind::Text => parse_rfc3339(value.raw).map(Some).ok_or(Reason::Time),
+        _ => Err(Reason::FieldType),
+    }
+}
+
+/// An integer count of `unit_ns` since 1970, as Unix ns.
+pub(super) fn unix_time(value: Value<'_>, unit_ns: i64) -> Result<Option<i64>, Reason> {
+    let Some(count) = integer(value)? else { return Ok(None) };
+    let time = i64::try_from(count).ok().and_then(|count| count.checked_mul(unit_ns));
+    time.map(Some).ok_or(Reason::Time)
+}
+
+pub(super) fn boolean(value: Value<'_>) -> Result<Option<bool>, Reason> {
+    match value.kind {
+        Kind::Bool => Ok(Some(value.raw == b"true")),
+        Kind::Absent | Kind::Null => Ok(None),
         _ => Err(Reason::FieldType),
     }
 }

@@ -272,7 +272,8 @@ impl<'a> Scanner<'a> {
 ///
 /// Eight bytes at a time, because the strings of a ticker are about 8 bytes long: too short to pay for a
 /// call into a vectorised search, too long to be looked at byte by byte.
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+#[inline]
+pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGHS: u64 = ONES << 7;
     // The lowest bit set marks the first zero byte; bits above it may be wrong through the borrow.
@@ -348,6 +349,25 @@ pub(super) fn each_element<'a>(
         on_element(&mut scanner)?;
     }
     Ok(())
+}
+
+/// Hands each element of the array `list`, which was scanned before, to `on_object`: as `scan` reads it, or `None` where
+/// it is no object.
+///
+/// # Errors
+/// Those of `scan` and of `on_object`.
+pub(super) fn each_object<'a, T>(
+    list: &'a [u8],
+    scan: impl Fn(&mut Scanner<'a>) -> Result<T, DecodeError>,
+    mut on_object: impl FnMut(Option<T>) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    each_element(list, |scanner| {
+        if scanner.peek()? == b'{' {
+            return on_object(Some(scan(scanner)?));
+        }
+        scanner.value()?;
+        on_object(None)
+    })
 }
 
 /// The first `N` parts of the array that is next, as in `["buy","83362.67","0.00000000"]`: parts that it lacks are

@@ -3,23 +3,44 @@
 //! One file a venue. A decoder knows what a venue writes and nothing of what came before: duplicates, gaps
 //! and old state are for [`crate::feed`]. Any thread may decode; there is no state to own.
 
+pub mod alpaca;
+mod alpaca_msgpack;
+pub mod alpha_vantage;
+pub mod binance;
 pub mod coinbase;
+pub mod coinbase_advanced;
+pub mod eastern;
 pub mod event;
 mod field;
+pub mod finnhub;
+pub mod fix;
+mod fix_fields;
+pub mod framed;
+pub mod iex_cloud;
+pub mod itch;
 mod json;
+pub mod kite;
+pub mod kraken;
+pub mod mold;
+mod msgpack;
+pub mod oanda;
+pub mod polygon;
+pub mod price_tick;
+pub mod soup;
+pub mod sse;
 
 /// Why a frame, or a part of one, is refused. A closed set: counters are kept by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// The frame ends in the middle of a JSON value.
+    /// The frame ends in the middle of a value.
     Truncated,
-    /// The frame is no JSON.
+    /// The frame is not of the form that the venue writes: no JSON, no MessagePack.
     Syntax,
     /// Objects and arrays are nested deeper than any venue nests them.
     Depth,
     /// A field that the message cannot do without is absent or null.
     MissingField,
-    /// A field is there, but holds no JSON value of the kind that belongs there.
+    /// A field is there, but holds no value of the kind that belongs there.
     FieldType,
     /// A number that is none: `0.-10000`, `NaN`, an empty text.
     Number,
@@ -33,10 +54,24 @@ pub enum Reason {
     Price,
     /// A size below zero.
     Size,
+    /// A stated length or count that is not that of what is there.
+    Length,
+    /// A stated checksum that is not that of the bytes.
+    Checksum,
+    /// A time further ahead of the receipt than clocks differ.
+    Future,
+    /// A time longer before the receipt than live data may be.
+    Ancient,
+    /// A quote whose bid is above its ask.
+    Crossed,
+    /// A price too far from the last one of its instrument, where such are not let through.
+    Outlier,
+    /// A bar whose high is below its low, or whose open or close is outside of them.
+    BarRange,
 }
 
 impl Reason {
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 18;
     pub const ALL: [Reason; Self::COUNT] = [
         Reason::Truncated,
         Reason::Syntax,
@@ -49,6 +84,13 @@ impl Reason {
         Reason::Side,
         Reason::Price,
         Reason::Size,
+        Reason::Length,
+        Reason::Checksum,
+        Reason::Future,
+        Reason::Ancient,
+        Reason::Crossed,
+        Reason::Outlier,
+        Reason::BarRange,
     ];
 
     /// The label under which the reason is counted.
@@ -65,6 +107,13 @@ impl Reason {
             Reason::Side => "side",
             Reason::Price => "price",
             Reason::Size => "size",
+            Reason::Length => "length",
+            Reason::Checksum => "checksum",
+            Reason::Future => "future",
+            Reason::Ancient => "ancient",
+            Reason::Crossed => "crossed",
+            Reason::Outlier => "outlier",
+            Reason::BarRange => "bar_range",
         }
     }
 }
@@ -78,12 +127,18 @@ impl std::fmt::Display for Reason {
 /// Why a frame gave no event at all. Offsets count bytes from the start of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    #[error("the frame ends inside a JSON value, at byte {offset}")]
+    #[error("the frame ends inside a value, at byte {offset}")]
     Truncated { offset: usize },
-    #[error("no JSON at byte {offset}")]
+    #[error("malformed at byte {offset}")]
     Syntax { offset: usize },
     #[error("nested deeper than {depth_max} at byte {offset}")]
     Depth { offset: usize, depth_max: usize },
+    #[error("a length of {stated} is stated, and {found} it is")]
+    Length { stated: usize, found: usize },
+    #[error("a checksum of {stated} is stated, and {found} it is")]
+    Checksum { stated: u32, found: u32 },
+    #[error("the lengths of the parts do not add up, at byte {offset}")]
+    Framing { offset: usize },
     #[error("field `{field}` is missing")]
     Missing { field: &'static str },
     #[error("field `{field}` is invalid ({reason})")]
@@ -97,6 +152,9 @@ impl DecodeError {
             DecodeError::Truncated { .. } => Reason::Truncated,
             DecodeError::Syntax { .. } => Reason::Syntax,
             DecodeError::Depth { .. } => Reason::Depth,
+            DecodeError::Length { .. } => Reason::Length,
+            DecodeError::Checksum { .. } => Reason::Checksum,
+            DecodeError::Framing { .. } => Reason::Length,
             DecodeError::Missing { .. } => Reason::MissingField,
             DecodeError::Field { reason, .. } => reason,
         }

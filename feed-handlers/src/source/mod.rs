@@ -5,17 +5,39 @@
 //! needs to pace or supervise; whatever it reads goes through the same decoder. Sources share nothing but
 //! a [`Stop`], by which the process ends them, and their [`FeedStatus`], by which they tell how they are.
 
+mod alpha_vantage;
+mod backoff;
 mod capture;
+mod dialogue;
+mod http;
+mod http_settings;
+mod http_stream;
+mod iex_cloud;
+mod lines;
+mod live;
 mod market;
+mod oanda;
+mod poll_schedule;
 mod random;
 mod replay;
+mod script;
+mod secret;
 mod simulator;
-mod websocket;
+mod timings;
+mod tls;
+mod venues;
 
+pub use alpha_vantage::{AlphaVantageLive, AlphaVantageSettings, EquityFunction, IntradayInterval, PollTimings};
 pub use capture::{Capture, CaptureError, CaptureReader, CapturedFrame, LINE_BYTES_MAX};
+pub use http_settings::HttpSettingsError;
+pub use iex_cloud::{IexCloudLive, IexCloudSettings};
+pub use live::{Credentials, Encoding, Live, LiveError, LiveSettings};
+pub use oanda::{OandaLive, OandaSettings};
+pub use poll_schedule::PollBudget;
 pub use replay::{Replay, Speed, SpeedError};
+pub use secret::Secret;
 pub use simulator::{Bursts, Simulator, SimulatorError, SimulatorSettings, default_symbols};
-pub use websocket::{CoinbaseLive, CoinbaseSettings, LiveError, Timings};
+pub use timings::Timings;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -61,16 +83,30 @@ impl FeedState {
 
 /// The state of one source: written by its thread, read by anyone.
 #[derive(Debug)]
-pub struct FeedStatus(AtomicU8);
+pub struct FeedStatus {
+    state: AtomicU8,
+    /// Why it is not up.
+    trouble: Mutex<Option<Arc<str>>>,
+}
 
 impl FeedStatus {
     fn new() -> Arc<FeedStatus> {
-        Arc::new(FeedStatus(AtomicU8::new(FeedState::Down as u8)))
+        Arc::new(FeedStatus { state: AtomicU8::new(FeedState::Down as u8), trouble: Mutex::new(None) })
+    }
+
+    /// Why the source is not up, in words for whoever runs it and without secrets, as far as there is more to say than
+    /// its state.
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_trouble(&self, trouble: Option<&str>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble.map(Arc::from);
     }
 
     pub fn state(&self) -> FeedState {
         // Relaxed: a gauge; nothing else is read on the strength of it.
-        let state = self.0.load(Ordering::Relaxed);
+        let state = self.state.load(Ordering::Relaxed);
         FeedState::ALL.get(usize::from(state)).copied().unwrap_or(FeedState::Down)
     }
 
@@ -80,7 +116,10 @@ impl FeedStatus {
         let changes = self.state() != state;
         if changes {
             // Relaxed: see `state`.
-            self.0.store(state as u8, Ordering::Relaxed);
+            self.state.store(state as u8, Ordering::Relaxed);
+            if state.is_up() {
+                self.set_trouble(None);
+            }
         }
         changes
     }
@@ -268,9 +307,11 @@ mod tests {
         let status = FeedStatus::new();
         assert_eq!(status.state(), FeedState::Down);
         for state in FeedState::ALL {
+            status.set_trouble(Some("cut"));
             let changed = status.state() != state;
             assert_eq!(status.set(state), changed);
             assert_eq!(status.state(), state);
+            assert_eq!(status.trouble().is_some(), !(changed && state.is_up()), "{state:?}");
         }
     }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use feed_handlers::dead_letter::DeadLetters;
 use feed_handlers::doorbell::{Doorbell, WaitStrategy};
-use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, UnknownSymbols};
+use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, FeedParts, QuoteOrigin, UnknownSymbols};
 use feed_handlers::ring::{Polled, Reader, ring};
 use feed_handlers::venue::Venue;
 use protocol::{InstrumentTable, Side, SourceId, Tick, TickBody};
@@ -29,21 +30,38 @@ pub(crate) struct Listener {
     reader: Reader<Tick>,
 }
 
-/// A feed whose ring holds `capacity` ticks, and its only reader.
+/// A feed of Coinbase Exchange whose ring holds `capacity` ticks, and its only reader.
 pub(crate) fn feed_and_listener(capacity: usize) -> (Feed, Listener) {
+    feed_of(Venue::Coinbase, capacity, None)
+}
+
+/// The same for another venue, with a place for refused frames where there is one.
+pub(crate) fn feed_of(venue: Venue, capacity: usize, dead_letters: Option<DeadLetters>) -> (Feed, Listener) {
+    feed_with(venue, QuoteOrigin::Quotes, capacity, dead_letters)
+}
+
+/// The same with quotes of either origin.
+pub(crate) fn feed_with(
+    venue: Venue,
+    quotes: QuoteOrigin,
+    capacity: usize,
+    dead_letters: Option<DeadLetters>,
+) -> (Feed, Listener) {
     let doorbell = Arc::new(Doorbell::new(WaitStrategy::Park));
     let instruments = Arc::new(InstrumentTable::with_capacity(1_024));
     let counters = Arc::new(FeedCounters::new());
     let publisher = ring(capacity, Arc::clone(&doorbell));
     let reader = publisher.reader();
-    let feed = Feed::new(
-        SourceId(0),
-        Venue::Coinbase,
-        Arc::clone(&instruments),
-        UnknownSymbols::Learn,
+    let feed = Feed::new(FeedParts {
+        source: SourceId(0),
+        venue,
+        instruments: Arc::clone(&instruments),
+        unknown: UnknownSymbols::Learn,
+        quotes,
         publisher,
-        Arc::clone(&counters),
-    );
+        counters: Arc::clone(&counters),
+        dead_letters,
+    });
     (feed, Listener { instruments, counters, ticks: Vec::new(), lost: 0, doorbell, reader })
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -170,14 +171,22 @@ pub struct Sequencer {
     /// Held-back messages, bytes in all.
     #[serde(with = "units::bytes")]
     pub delay_bytes_max: usize,
-    /// How long after its minute a bar still takes trades that come late.
+    /// How long after its end a bar still takes trades that come late, by the time of events.
     #[serde(with = "units::duration")]
     pub bar_lateness: Duration,
+    /// Whether indicators are computed from finished bars.
+    pub indicators: bool,
 }
 
 impl Default for Sequencer {
     fn default() -> Sequencer {
-        Sequencer { wait: Wait::Park, delay: None, delay_bytes_max: 256 << 20, bar_lateness: Duration::from_secs(1) }
+        Sequencer {
+            wait: Wait::Park,
+            delay: None,
+            delay_bytes_max: 256 << 20,
+            bar_lateness: Duration::from_secs(10),
+            indicators: true,
+        }
     }
 }
 
@@ -203,6 +212,26 @@ pub enum Wait {
     Yield,
     /// Never lets go of its core.
     Spin,
+}
+
+/// `[dead_letters]`: the frames that feeds refuse.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeadLetters {
+    /// Whether they are kept, and not only counted.
+    pub keep: bool,
+    /// Where; absent: `dead-letters.jsonl` in the state directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Length from which on the file is put aside as `FILE.1`, in place of the one before.
+    #[serde(with = "units::bytes")]
+    pub file_bytes_max: usize,
+}
+
+impl Default for DeadLetters {
+    fn default() -> DeadLetters {
+        DeadLetters { keep: true, file: None, file_bytes_max: 64 << 20 }
+    }
 }
 
 /// `[admin]`: health, metrics and the effective configuration.

@@ -117,6 +117,8 @@ metrics! {
     HeartbeatsSent = "gateway_heartbeats_sent_total", "Heartbeats sent to quiet clients.";
     SlowConsumerDisconnects = "gateway_slow_consumer_disconnects_total", "Clients disconnected because they fell behind.";
 
+    DeadLettersWritten = "gateway_dead_letters_total" { result = "written" }, "Frames that feeds refused, by what became of them.";
+    DeadLettersLost = "gateway_dead_letters_total" { result = "lost" }, "Frames that feeds refused, by what became of them.";
     RingRecords = "gateway_ring_records_total", "Ticks that the sequencer read.";
     RingLapped = "gateway_ring_lapped_total", "Ticks overwritten before the sequencer read them.";
     SequencedMessages = "gateway_sequencer_messages_total" { class = "sequenced" }, "Messages numbered, by delivery class.";
@@ -127,8 +129,8 @@ metrics! {
     SegmentsTaken = "gateway_shard_queue_out_total", "Segments taken out of the shards' queues.";
     ShardQueueFull = "gateway_shard_queue_full_total", "Times the sequencer waited for a full shard queue.";
     DelayLineDropped = "gateway_delay_line_dropped_total", "Held-back messages dropped because the delay line was full.";
-    BarsClosed = "gateway_bars_closed_total", "Bars finished.";
-    BarsLateTrades = "gateway_bars_late_trades_total", "Trades that came after their bar was finished.";
+    BarsClosed = "gateway_bars_closed_total", "Bars finished, of all intervals.";
+    BarsLateTrades = "gateway_bars_late_trades_total", "Trades that came after their bar of 5 s was finished; they may be in longer ones.";
 }
 
 metrics! {

@@ -5,9 +5,13 @@ use protocol::command::RequestId;
 use protocol::frame::server_frame;
 use protocol::message::{ErrorMessage as WrittenError, Gap, GapReason, Heartbeat, Position, Session, SubscriptionAck};
 use protocol::message::{ServerMessage, SymbolLists};
-use protocol::{Decimal, ErrorCode, Side, Stamp, Trade, encode_trade, encode_venue_gap};
+use protocol::{
+    Bar, Decimal, ErrorCode, Indicators, Side, Stamp, Trade, encode_bar, encode_indicators, encode_trade,
+    encode_venue_gap,
+};
 
 use super::*;
+use crate::scan::{self, scan};
 
 const STAMP: Stamp = Stamp { seq: 17, ts_event: 1_790_733_794_331_644_000, ts_recv: 1_790_733_794_340_111_222 };
 
@@ -34,6 +38,43 @@ fn data() -> Data {
         seq: STAMP.seq,
         rx_ns: STAMP.ts_recv,
         event_ns: STAMP.ts_event,
+    }
+}
+
+#[test]
+fn bars_and_indicators_are_of_the_interval_that_they_name() {
+    let price = trade().price;
+    let bar = Bar {
+        start_ns: STAMP.ts_event,
+        open: price,
+        high: price,
+        low: price,
+        close: price,
+        volume: price,
+        trades: 3,
+        vwap: price,
+    };
+    let indicators = Indicators { start_ns: STAMP.ts_event, sma_50: Some(3.5), ..Indicators::default() };
+    let (seq, rx) = (STAMP.seq, STAMP.ts_recv);
+    for kind in ChannelKind::ALL {
+        let Some(interval) = kind.interval() else { continue };
+        let is_indicators = kind == ChannelKind::indicators(interval);
+        let write = |encoding, out: &mut Vec<u8>| {
+            if is_indicators {
+                encode_indicators(encoding, "BTC/USD", interval, &indicators, seq, rx, out);
+            } else {
+                encode_bar(encoding, "BTC/USD", kind, &bar, seq, rx, out);
+            }
+        };
+        check(write, Message::Data(Data { kind, ..data() }));
+        // What is read without the full parser is read alike, or left to it.
+        for encoding in Encoding::ALL {
+            let mut frame = Vec::new();
+            write(encoding, &mut frame);
+            let found = scan(encoding, server_frame(&frame).unwrap().1, scan::Stamp::Rx).map(|found| found.kind);
+            let is_common = !is_indicators && (kind == ChannelKind::Bars || !kind.name().starts_with("bars."));
+            assert_eq!(found, is_common.then_some(kind), "{encoding:?}");
+        }
     }
 }
 

@@ -29,11 +29,12 @@ fn payloads(encoding: Encoding, symbol: &str, numbers: [Decimal; 4], id: u64, st
     };
     let quote = Quote { bid: a, bid_size: b, ask: c, ask_size: d };
     let bar = Bar { start_ns: stamp.ts_event, open: a, high: b, low: c, close: d, volume: a, trades: id, vwap: b };
-    let mut frames = vec![Vec::new(); 4];
+    let mut frames = vec![Vec::new(); 5];
     encode_trade(encoding, symbol, "COINBASE", &trade, stamp, &mut frames[0]);
     encode_quote(encoding, symbol, &quote, stamp, &mut frames[1]);
     encode_bar(encoding, symbol, ChannelKind::Bars, &bar, stamp.seq, stamp.ts_recv, &mut frames[2]);
     encode_bar(encoding, symbol, ChannelKind::UpdatedBars, &bar, stamp.seq, stamp.ts_recv, &mut frames[3]);
+    encode_bar(encoding, symbol, ChannelKind::DailyBars, &bar, stamp.seq, stamp.ts_recv, &mut frames[4]);
     frames.iter().map(|frame| server_frame(frame).unwrap().1.to_vec()).collect()
 }
 
@@ -117,28 +118,5 @@ fn what_is_not_one_plain_message_is_left_to_the_full_parser() {
         gap.clear();
         encode_venue_gap(encoding, "A", ChannelKind::Trades, 3, stamp, &mut gap);
         assert_eq!(scan(encoding, server_frame(&gap).unwrap().1, Stamp::Rx), None);
-    }
-}
-
-/// What a message costs: `cargo test --release -p loadtest --lib scan -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn how_long_a_message_takes() {
-    const TIMES: u32 = 2_000_000;
-    let stamp =
-        protocol::Stamp { ts_event: 1_795_176_000_000_001_000, ts_recv: 1_795_176_000_000_002_345, seq: 123_456 };
-    let numbers = ["65000.12", "0.00123", "65000.13", "1.5"].map(|text| Decimal::parse(text.as_bytes()).unwrap());
-    for encoding in [Encoding::Json, Encoding::MessagePack] {
-        let payload = &payloads(encoding, "BTC/USD", numbers, 987_654_321, stamp)[0];
-        for wanted in [Stamp::Rx, Stamp::Event] {
-            let best = (0..5).map(|_| {
-                let started = std::time::Instant::now();
-                for _ in 0..TIMES {
-                    assert!(std::hint::black_box(scan(encoding, std::hint::black_box(payload), wanted)).is_some());
-                }
-                started.elapsed() / TIMES
-            });
-            println!("{encoding:?} trade, {} bytes, {wanted:?}: {:?}", payload.len(), best.min().unwrap());
-        }
     }
 }

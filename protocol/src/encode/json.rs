@@ -1,7 +1,9 @@
 //! Market data as JSON text. Prices and sizes have the digits that the venue sent.
 
+use std::io::Write;
+
 use crate::encode::{Stamp, taker};
-use crate::{Bar, Decimal, Quote, Trade, format_rfc3339};
+use crate::{Bar, Decimal, Indicators, Interval, Quote, Trade, format_rfc3339};
 
 pub(super) fn trade(symbol: &str, venue: &str, trade: &Trade, stamp: Stamp, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"[{"T":"t","S":"#);
@@ -31,11 +33,15 @@ pub(super) fn quote(symbol: &str, quote: &Quote, stamp: Stamp, out: &mut Vec<u8>
     end(stamp, out);
 }
 
-pub(super) fn bar(tag: &str, symbol: &str, bar: &Bar, stamp: Stamp, out: &mut Vec<u8>) {
+pub(super) fn bar(tag: &str, symbol: &str, interval: Option<Interval>, bar: &Bar, stamp: Stamp, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"[{"T":""#);
     out.extend_from_slice(tag.as_bytes());
     out.extend_from_slice(br#"","S":"#);
     text(symbol, out);
+    if let Some(interval) = interval {
+        out.extend_from_slice(br#","iv":"#);
+        text(interval.name(), out);
+    }
     decimal(r#","o":"#, bar.open, out);
     decimal(r#","h":"#, bar.high, out);
     decimal(r#","l":"#, bar.low, out);
@@ -43,6 +49,24 @@ pub(super) fn bar(tag: &str, symbol: &str, bar: &Bar, stamp: Stamp, out: &mut Ve
     decimal(r#","v":"#, bar.volume, out);
     unsigned(r#","n":"#, bar.trades, out);
     decimal(r#","vw":"#, bar.vwap, out);
+    end(stamp, out);
+}
+
+pub(super) fn indicators(symbol: &str, interval: Interval, indicators: &Indicators, stamp: Stamp, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"[{"T":"indicators","S":"#);
+    text(symbol, out);
+    out.extend_from_slice(br#","iv":"#);
+    text(interval.name(), out);
+    for (key, value) in indicators.values() {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(b"\":");
+        float(value, out);
+    }
+    if let Some(rsi) = indicators.rsi {
+        out.extend_from_slice(br#","rsi_signal":"#);
+        text(rsi.signal.name(), out);
+    }
     end(stamp, out);
 }
 
@@ -71,6 +95,17 @@ fn end(stamp: Stamp, out: &mut Vec<u8>) {
 fn decimal(key: &str, value: Decimal, out: &mut Vec<u8>) {
     out.extend_from_slice(key.as_bytes());
     value.write_to(out);
+}
+
+/// The fewest digits that name the number, without an exponent.
+fn float(value: f64, out: &mut Vec<u8>) {
+    if value.is_finite() {
+        // Writing into a vector does not fail.
+        let _ = write!(out, "{value}");
+    } else {
+        debug_assert!(false, "an indicator is finite");
+        out.extend_from_slice(b"null");
+    }
 }
 
 fn unsigned(key: &str, value: u64, out: &mut Vec<u8>) {

@@ -10,7 +10,7 @@ mod msgpack;
 pub(crate) use msgpack::{TIMESTAMP_TYPE, timestamp_bytes};
 
 use crate::frame::{Opcode, encode_frame_with};
-use crate::{Bar, ChannelKind, Quote, Side, Trade};
+use crate::{Bar, ChannelKind, Indicators, Interval, Quote, Side, Trade};
 
 /// How a session's messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -76,8 +76,8 @@ pub fn encode_quote(encoding: Encoding, symbol: &str, quote: &Quote, stamp: Stam
     });
 }
 
-/// Appends a bar: `T` is `u` in [`ChannelKind::UpdatedBars`], `b` otherwise. `ts_recv` is that of the last trade
-/// in it, Unix ns.
+/// Appends a bar: `T` is `u` in [`ChannelKind::UpdatedBars`], `d` in [`ChannelKind::DailyBars`], `b` otherwise, with the
+/// interval in `iv` unless that is a minute. `ts_recv` is that of the event that brought it about, Unix ns.
 pub fn encode_bar(
     encoding: Encoding,
     symbol: &str,
@@ -87,11 +87,33 @@ pub fn encode_bar(
     ts_recv: i64,
     out: &mut Vec<u8>,
 ) {
-    let tag = if kind == ChannelKind::UpdatedBars { "u" } else { "b" };
+    let tag = match kind {
+        ChannelKind::UpdatedBars => "u",
+        ChannelKind::DailyBars => "d",
+        _ => "b",
+    };
+    let interval = kind.interval().filter(|interval| tag == "b" && *interval != Interval::Minute);
     let stamp = Stamp { seq, ts_event: bar.start_ns, ts_recv };
     encode_frame_with(encoding.opcode(), out, |out| match encoding {
-        Encoding::Json => json::bar(tag, symbol, bar, stamp, out),
-        Encoding::MessagePack => msgpack::bar(tag, symbol, bar, stamp, out),
+        Encoding::Json => json::bar(tag, symbol, interval, bar, stamp, out),
+        Encoding::MessagePack => msgpack::bar(tag, symbol, interval, bar, stamp, out),
+    });
+}
+
+/// Appends the indicators as of a finished bar of the interval: `T` is `indicators`. `ts_recv` as for bars.
+pub fn encode_indicators(
+    encoding: Encoding,
+    symbol: &str,
+    interval: Interval,
+    indicators: &Indicators,
+    seq: u64,
+    ts_recv: i64,
+    out: &mut Vec<u8>,
+) {
+    let stamp = Stamp { seq, ts_event: indicators.start_ns, ts_recv };
+    encode_frame_with(encoding.opcode(), out, |out| match encoding {
+        Encoding::Json => json::indicators(symbol, interval, indicators, stamp, out),
+        Encoding::MessagePack => msgpack::indicators(symbol, interval, indicators, stamp, out),
     });
 }
 

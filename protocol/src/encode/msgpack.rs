@@ -4,7 +4,7 @@
 //! The formats are those of <https://github.com/msgpack/msgpack/blob/master/spec.md>, each in its shortest form.
 
 use crate::encode::{Stamp, taker};
-use crate::{Bar, Decimal, Quote, Trade};
+use crate::{Bar, Decimal, Indicators, Interval, Quote, Trade};
 
 /// The extension type of timestamps.
 pub(crate) const TIMESTAMP_TYPE: i8 = -1;
@@ -38,9 +38,12 @@ pub(super) fn quote(symbol: &str, quote: &Quote, stamp: Stamp, out: &mut Vec<u8>
     end(stamp, out);
 }
 
-pub(super) fn bar(tag: &str, symbol: &str, bar: &Bar, stamp: Stamp, out: &mut Vec<u8>) {
-    start(tag, 9 + END_ENTRIES, out);
+pub(super) fn bar(tag: &str, symbol: &str, interval: Option<Interval>, bar: &Bar, stamp: Stamp, out: &mut Vec<u8>) {
+    start(tag, 9 + u8::from(interval.is_some()) + END_ENTRIES, out);
     entry("S", symbol, out);
+    if let Some(interval) = interval {
+        entry("iv", interval.name(), out);
+    }
     decimal("o", bar.open, out);
     decimal("h", bar.high, out);
     decimal("l", bar.low, out);
@@ -48,6 +51,22 @@ pub(super) fn bar(tag: &str, symbol: &str, bar: &Bar, stamp: Stamp, out: &mut Ve
     decimal("v", bar.volume, out);
     unsigned("n", bar.trades, out);
     decimal("vw", bar.vwap, out);
+    end(stamp, out);
+}
+
+pub(super) fn indicators(symbol: &str, interval: Interval, indicators: &Indicators, stamp: Stamp, out: &mut Vec<u8>) {
+    // At most 3 + 11 + 1 + 3.
+    let values = indicators.values().count() as u8 + u8::from(indicators.rsi.is_some());
+    start("indicators", 3 + values + END_ENTRIES, out);
+    entry("S", symbol, out);
+    entry("iv", interval.name(), out);
+    for (key, value) in indicators.values() {
+        text(key, out);
+        float(value, out);
+    }
+    if let Some(rsi) = indicators.rsi {
+        entry("rsi_signal", rsi.signal.name(), out);
+    }
     end(stamp, out);
 }
 
@@ -62,8 +81,11 @@ pub(super) fn venue_gap(symbol: &str, channel: &str, missed: u64, stamp: Stamp, 
 
 /// An array of one map of `entries`, of which the first is `T`.
 fn start(tag: &str, entries: u8, out: &mut Vec<u8>) {
-    debug_assert!(entries < 16, "a fixmap holds 15 entries");
-    out.extend_from_slice(&[0x91, 0x80 | entries]);
+    if entries < 16 {
+        out.extend_from_slice(&[0x91, 0x80 | entries]);
+    } else {
+        out.extend_from_slice(&[0x91, 0xde, 0, entries]);
+    }
     entry("T", tag, out);
 }
 
@@ -88,8 +110,12 @@ fn entry(key: &str, value: &str, out: &mut Vec<u8>) {
 
 fn decimal(key: &str, value: Decimal, out: &mut Vec<u8>) {
     text(key, out);
+    float(value.to_f64(), out);
+}
+
+fn float(value: f64, out: &mut Vec<u8>) {
     out.push(0xcb);
-    out.extend_from_slice(&value.to_f64().to_be_bytes());
+    out.extend_from_slice(&value.to_be_bytes());
 }
 
 fn unsigned(key: &str, value: u64, out: &mut Vec<u8>) {

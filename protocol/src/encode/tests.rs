@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::testing::{json_text, read_back};
-use crate::{Decimal, format_rfc3339};
+use crate::{Bollinger, Decimal, Macd, Rsi, RsiSignal, format_rfc3339};
 
 fn decimal(text: &str) -> Decimal {
     Decimal::parse(text.as_bytes()).unwrap()
@@ -26,13 +26,40 @@ fn check(encode: impl Fn(Encoding, &mut Vec<u8>), json: &str) {
     same(&from_json, &read_back(Encoding::MessagePack, &frame));
 }
 
-/// Equal but for the type of prices and sizes, which are always floats in MessagePack.
+/// Keys whose values are floats in MessagePack, whatever their digits.
+const FLOATS: [&str; 23] = [
+    "p",
+    "s",
+    "bp",
+    "bs",
+    "ap",
+    "as",
+    "o",
+    "h",
+    "l",
+    "c",
+    "v",
+    "vw",
+    "sma_20",
+    "sma_50",
+    "rsi",
+    "macd",
+    "macd_signal",
+    "macd_hist",
+    "bb_upper",
+    "bb_middle",
+    "bb_lower",
+    "atr",
+    "adx",
+];
+
+/// Equal but for the type of prices, sizes and indicators, which are always floats in MessagePack.
 #[track_caller]
 fn same(json: &Value, msgpack: &Value) {
     let (json, msgpack) = (json.as_object().unwrap(), msgpack.as_object().unwrap());
     assert!(json.keys().eq(msgpack.keys()), "{json:?} {msgpack:?}");
     for (key, value) in json {
-        if ["p", "s", "bp", "bs", "ap", "as", "o", "h", "l", "c", "v", "vw"].contains(&key.as_str()) {
+        if FLOATS.contains(&key.as_str()) {
             assert!(msgpack[key].is_f64(), "{key}");
             assert_eq!(value.as_f64(), msgpack[key].as_f64(), "{key}");
         } else {
@@ -86,11 +113,48 @@ fn writes_bars() {
         trades: 400,
         vwap: decimal("1.171234"),
     };
-    for (kind, tag) in [(ChannelKind::Bars, "b"), (ChannelKind::UpdatedBars, "u")] {
+    for (kind, head) in [
+        (ChannelKind::Bars, r#""T":"b","S":"XRP/USD""#),
+        (ChannelKind::UpdatedBars, r#""T":"u","S":"XRP/USD""#),
+        (ChannelKind::DailyBars, r#""T":"d","S":"XRP/USD""#),
+        (ChannelKind::Bars5s, r#""T":"b","S":"XRP/USD","iv":"5s""#),
+        (ChannelKind::Bars1d, r#""T":"b","S":"XRP/USD","iv":"1d""#),
+    ] {
         check(
             |encoding, out| encode_bar(encoding, "XRP/USD", kind, &bar, 70_000, STAMP.ts_recv, out),
             &format!(
-                r#"[{{"T":"{tag}","S":"XRP/USD","o":1.10,"h":1.30,"l":1.05,"c":1.20,"v":300.5,"n":400,"vw":1.171234,"t":"2026-09-30T02:03:00Z","rx":1790733794340111222,"seq":70000}}]"#
+                r#"[{{{head},"o":1.10,"h":1.30,"l":1.05,"c":1.20,"v":300.5,"n":400,"vw":1.171234,"t":"2026-09-30T02:03:00Z","rx":1790733794340111222,"seq":70000}}]"#
+            ),
+        );
+    }
+}
+
+#[test]
+fn writes_indicators() {
+    let start_ns = 1_790_733_780_000_000_000;
+    let few = Indicators { start_ns, ..Indicators::default() };
+    let all = Indicators {
+        start_ns,
+        bollinger: Some(Bollinger { upper: 12.0, middle: 10.5, lower: 9.0 }),
+        sma_50: Some(0.1),
+        macd: Some(Macd { macd: -0.5, signal: 0.25 }),
+        rsi: Some(Rsi { value: 70.5, signal: RsiSignal::Overbought }),
+        atr: Some(1e-9),
+        adx: Some(1e20),
+    };
+    for (indicators, values) in [
+        (few, ""),
+        (
+            all,
+            r#","sma_20":10.5,"sma_50":0.1,"rsi":70.5,"macd":-0.5,"macd_signal":0.25,"macd_hist":-0.75,"bb_upper":12,"bb_middle":10.5,"bb_lower":9,"atr":0.000000001,"adx":100000000000000000000,"rsi_signal":"overbought""#,
+        ),
+    ] {
+        check(
+            |encoding, out| {
+                encode_indicators(encoding, "AAPL", Interval::Hours4, &indicators, 9, STAMP.ts_recv, out);
+            },
+            &format!(
+                r#"[{{"T":"indicators","S":"AAPL","iv":"4h"{values},"t":"2026-09-30T02:03:00Z","rx":1790733794340111222,"seq":9}}]"#
             ),
         );
     }

@@ -1,0 +1,324 @@
+//! The live source of Alpha Vantage: one REST request after the other, in turn for every symbol, under the budget that
+//! the key has a minute and a day.
+//!
+//! Runs on a thread of its own. When to ask is [`PollSchedule`]'s; a failed request has spent its turn like any other, so
+//! that one symbol which always fails does not starve the others. The venue answers 200 whatever went wrong, so a good
+//! answer is one with market data in it. After a refusal for asking too much, nothing is asked until the next minute,
+//! and for twice as long after each further one, up to an hour: the venue does not say whether it means the minute or
+//! the day, and asking is what costs. The data of a free key is not real-time.
+//!
+//! Deliberately absent: daily and longer series, `datatype=csv`, and requests for several symbols at once, whose answers
+//! are of another form.
+//!
+//! <https://www.alphavantage.co/documentation/>.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use form_urlencoded::byte_serialize;
+use hyper::StatusCode;
+use tokio::time::{Instant, sleep_until};
+
+use super::backoff::Backoff;
+use super::http::{FetchLimits, FetchRequest, Fetched, fetch};
+use super::http_settings::{
+    HttpSettingsError, base_url, check_secret, check_times, is_currency, is_equity, translated,
+};
+use super::http_stream::{shown, spawn};
+use super::poll_schedule::{PollBudget, PollSchedule, Turn};
+use super::random::Random;
+use super::{FeedState, FeedStatus, Secret, Stop, wall_ns};
+use crate::decode::alpha_vantage::decode_answer;
+use crate::decode::event::{ControlKind, Event};
+use crate::feed::Feed;
+
+/// Longest answer. The full series of a month by the minute has some 3 MB.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Symbols of one source.
+const SYMBOLS_MAX: usize = 1_000;
+
+/// First and longest wait after a refusal for asking too much. The first reaches into the next minute, whoever's.
+const THROTTLED_WAIT_MIN: Duration = Duration::from_secs(62);
+const THROTTLED_WAIT_MAX: Duration = Duration::from_secs(3_600);
+
+/// What is asked for equities. Pairs are asked for their exchange rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EquityFunction {
+    /// `GLOBAL_QUOTE`: the day so far.
+    GlobalQuote,
+    /// `TIME_SERIES_INTRADAY`: the last 100 bars.
+    Intraday(IntradayInterval),
+}
+
+/// Length of an intraday bar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntradayInterval {
+    Minute,
+    FiveMinutes,
+    FifteenMinutes,
+    HalfHour,
+    Hour,
+}
+
+impl IntradayInterval {
+    const fn name(self) -> &'static str {
+        match self {
+            IntradayInterval::Minute => "1min",
+            IntradayInterval::FiveMinutes => "5min",
+            IntradayInterval::FifteenMinutes => "15min",
+            IntradayInterval::HalfHour => "30min",
+            IntradayInterval::Hour => "60min",
+        }
+    }
+}
+
+/// The times by which polling is supervised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PollTimings {
+    /// For a whole request, from connecting to the last byte of the answer.
+    pub request: Duration,
+    /// Without a good answer for this long, and for as long as two requests are apart, the source is stale.
+    pub stale: Duration,
+    /// Upper bound of the wait after a request that failed; it doubles with each further one.
+    pub backoff_min: Duration,
+    /// Upper bound of every such wait. `backoff_min <= backoff_max`
+    pub backoff_max: Duration,
+    /// How long to wait after the venue refused the key.
+    pub refused_wait: Duration,
+}
+
+impl Default for PollTimings {
+    fn default() -> PollTimings {
+        PollTimings {
+            request: Duration::from_secs(20),
+            stale: Duration::from_secs(60),
+            backoff_min: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(60),
+            refused_wait: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What to ask, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlphaVantageSettings {
+    /// `https://www.alphavantage.co/query`; `http://...` is for tests on the same machine.
+    pub url: String,
+    /// The key, which stands in the address.
+    pub api_key: Secret,
+    /// Canonical: `AAPL`, `EUR/USD`.
+    pub symbols: Vec<String>,
+    pub equities: EquityFunction,
+    pub budget: PollBudget,
+    pub timings: PollTimings,
+}
+
+impl AlphaVantageSettings {
+    /// The settings of a free key.
+    pub fn new(api_key: Secret, symbols: Vec<String>) -> AlphaVantageSettings {
+        AlphaVantageSettings {
+            url: "https://www.alphavantage.co/query".into(),
+            api_key,
+            symbols,
+            equities: EquityFunction::GlobalQuote,
+            budget: PollBudget { per_minute: 5, per_day: Some(25) },
+            timings: PollTimings::default(),
+        }
+    }
+}
+
+/// The polls of Alpha Vantage.
+pub struct AlphaVantageLive {
+    polls: Vec<Poll>,
+    schedule: PollSchedule,
+    api_key: Secret,
+    timings: PollTimings,
+    status: Arc<FeedStatus>,
+    /// How long to wait when the venue next says that we ask too much.
+    throttled_wait: Duration,
+}
+
+/// What is asked for one symbol.
+struct Poll {
+    symbol: String,
+    request: FetchRequest,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reply {
+    /// Market data.
+    Data,
+    /// The venue does not take the key.
+    Refused(String),
+    /// We ask too much.
+    Throttled { retry_after: Option<Duration> },
+    /// There is nothing for this symbol, or nothing that can be read; the venue is well.
+    Nothing,
+    /// The venue is not well, or not there.
+    Failed(String),
+}
+
+impl AlphaVantageLive {
+    /// # Errors
+    /// [`HttpSettingsError`] where a setting is out of its range.
+    pub fn new(settings: &AlphaVantageSettings) -> Result<AlphaVantageLive, HttpSettingsError> {
+        let AlphaVantageSettings { url, api_key, symbols, equities, budget, timings } = settings;
+        let PollTimings { request, stale, backoff_min, backoff_max, refused_wait } = *timings;
+        check_times(&[request, stale, backoff_min, backoff_max, refused_wait])?;
+        if backoff_min > backoff_max {
+            return Err(HttpSettingsError::Timings);
+        }
+        if budget.per_minute == 0 || budget.per_day == Some(0) {
+            return Err(HttpSettingsError::Budget);
+        }
+        check_secret("api_key", api_key)?;
+        let key: String = byte_serialize(api_key.reveal().as_bytes()).collect();
+        let limits = FetchLimits { connect: request, total: request, body_bytes_max: ANSWER_BYTES_MAX };
+        let base = FetchRequest::new(base_url(url)?, limits)?;
+        let queries = translated(symbols, SYMBOLS_MAX, "AAPL or EUR/USD", |symbol| query(symbol, *equities))?;
+        let poll = |(symbol, query): (&String, String)| {
+            let request = base.with_query(&format!("{query}&apikey={key}"))?;
+            Ok(Poll { symbol: symbol.clone(), request })
+        };
+        let polls = symbols.iter().zip(queries).map(poll).collect::<Result<Vec<_>, HttpSettingsError>>()?;
+        Ok(AlphaVantageLive {
+            schedule: PollSchedule::new(polls.len(), *budget),
+            polls,
+            api_key: api_key.clone(),
+            timings: *timings,
+            status: FeedStatus::new(),
+            throttled_wait: THROTTLED_WAIT_MIN,
+        })
+    }
+
+    pub fn status(&self) -> Arc<FeedStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// Starts the thread, which ends after `stop`.
+    ///
+    /// # Errors
+    /// What the system says when it has no thread or no event queue to give.
+    pub fn spawn(self, feed: Feed, stop: Arc<Stop>) -> std::io::Result<JoinHandle<()>> {
+        spawn("feed-alpha-vantage", self.status(), stop, async move || self.run(feed).await)
+    }
+
+    /// Asks, for ever.
+    async fn run(mut self, mut feed: Feed) {
+        let mut backoff = Backoff::new(self.timings.backoff_min, self.timings.backoff_max, Random::from_system());
+        let stale_after = self.timings.stale.max(self.schedule.interval() * 2);
+        let mut latest = Instant::now();
+        tracing::info!(symbols = self.polls.len(), round = ?self.schedule.round(), "asking the venue in turn");
+        loop {
+            match self.schedule.poll(Instant::now().into_std()) {
+                Turn::Ask(at) => {
+                    let reply = self.ask(at, &mut feed).await;
+                    if reply == Reply::Data {
+                        latest = Instant::now();
+                        backoff.reset();
+                    }
+                    self.handle_reply(at, reply, &mut backoff);
+                }
+                Turn::Wait(until) => {
+                    let (until, stale_at) = (Instant::from_std(until), latest + stale_after);
+                    if self.status.state() == FeedState::Up && stale_at < until {
+                        sleep_until(stale_at).await;
+                        self.set_state(FeedState::Stale, "no good answer came for long");
+                    }
+                    sleep_until(until).await;
+                }
+            }
+        }
+    }
+
+    /// Asks for the symbol of this index, and hands the answer to the feed.
+    async fn ask(&self, at: usize, feed: &mut Feed) -> Reply {
+        let poll = &self.polls[at];
+        match fetch(&poll.request).await {
+            Err(error) => Reply::Failed(error.to_string()),
+            Ok(Fetched { status, retry_after, body }) => {
+                let body = self.api_key.masked(&body);
+                match status {
+                    StatusCode::OK => take_in(&body, &poll.symbol, feed),
+                    StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Reply::Refused(shown(&body)),
+                    StatusCode::TOO_MANY_REQUESTS => Reply::Throttled { retry_after },
+                    _ if retry_after.is_some() => Reply::Throttled { retry_after },
+                    _ => Reply::Failed(format!("status {status}, `{}`", shown(&body))),
+                }
+            }
+        }
+    }
+
+    /// Draws the consequences.
+    fn handle_reply(&mut self, at: usize, reply: Reply, backoff: &mut Backoff) {
+        let symbol = &self.polls[at].symbol;
+        let wait = match reply {
+            Reply::Data => {
+                self.throttled_wait = THROTTLED_WAIT_MIN;
+                self.set_state(FeedState::Up, "the venue answers");
+                return;
+            }
+            Reply::Nothing => {
+                tracing::warn!(symbol, "the venue has nothing for this symbol that can be used");
+                return;
+            }
+            Reply::Throttled { retry_after } => {
+                let wait = self.throttled_wait.max(retry_after.unwrap_or_default());
+                self.throttled_wait = (self.throttled_wait * 2).min(THROTTLED_WAIT_MAX);
+                tracing::warn!(symbol, ?wait, "the venue says that we ask too much");
+                self.set_state(FeedState::Stale, "the venue says that we ask too much");
+                wait
+            }
+            Reply::Refused(said) => {
+                tracing::warn!(symbol, said, "the venue refuses the key");
+                self.set_state(FeedState::Down, "the venue refuses the key");
+                self.timings.refused_wait
+            }
+            Reply::Failed(why) => {
+                tracing::warn!(symbol, "no answer of the venue: {why}");
+                self.set_state(FeedState::Down, "the venue does not answer");
+                backoff.next_wait()
+            }
+        };
+        self.schedule.hold((Instant::now() + wait).into_std());
+    }
+
+    fn set_state(&self, state: FeedState, reason: &str) {
+        if self.status.set(state) {
+            tracing::info!(state = state.name(), reason, "the source changed its state");
+        }
+    }
+}
+
+/// Hands an answer to the feed, and tells what it is.
+fn take_in(body: &[u8], symbol: &str, feed: &mut Feed) -> Reply {
+    let mut has_data = false;
+    let outcome = feed.handle(body, wall_ns(), |on_event| {
+        decode_answer(body, Some(symbol.as_bytes()), &mut |event| {
+            has_data |= matches!(event, Event::Bar(_) | Event::Quote(_) | Event::Trade(_));
+            on_event(event);
+        })
+    });
+    match outcome.control {
+        Some(ControlKind::AuthRefused) => Reply::Refused(shown(body)),
+        Some(ControlKind::Throttled) => Reply::Throttled { retry_after: None },
+        _ if has_data => Reply::Data,
+        _ => Reply::Nothing,
+    }
+}
+
+/// What to ask for a canonical symbol, but for the key.
+fn query(symbol: &str, equities: EquityFunction) -> Option<String> {
+    match (symbol.split_once('/'), equities) {
+        (Some((base, quote)), _) => (is_currency(base) && is_currency(quote))
+            .then(|| format!("function=CURRENCY_EXCHANGE_RATE&from_currency={base}&to_currency={quote}")),
+        (None, _) if !is_equity(symbol) => None,
+        (None, EquityFunction::GlobalQuote) => Some(format!("function=GLOBAL_QUOTE&symbol={symbol}")),
+        (None, EquityFunction::Intraday(interval)) => {
+            Some(format!("function=TIME_SERIES_INTRADAY&symbol={symbol}&interval={}", interval.name()))
+        }
+    }
+}

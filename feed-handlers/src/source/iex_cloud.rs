@@ -1,0 +1,159 @@
+//! The live source of IEX Cloud: server-sent events of one endpoint.
+//!
+//! Runs on a thread of its own. The symbols stand in the request, so there is nothing to subscribe to; the last state of
+//! each comes first after connecting. The venue documents no heartbeat: whatever comes, a comment too, shows that the
+//! line lives, and since nothing needs to come outside of trading hours, a silent line is left alone for minutes. When it
+//! comes back is the venue's to say (`retry:`). The service ended in August 2024; what still speaks its language is
+//! reached by `url`.
+//!
+//! Deliberately absent: `Last-Event-ID`, since the venue documents no ids, and its REST endpoints.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use form_urlencoded::byte_serialize;
+use hyper::header;
+
+use super::http::FetchRequest;
+use super::http_settings::{
+    HttpSettingsError, base_url, check_secret, check_timings, is_currency, is_equity, translated,
+};
+use super::http_stream::{self, Framing, HttpStream, Life};
+use super::{FeedStatus, Secret, Stop, Timings};
+use crate::decode::event::Event;
+use crate::decode::sse::{SseError, SseParser};
+use crate::decode::{DecodeError, iex_cloud};
+use crate::feed::Feed;
+
+/// Largest event. One with the whole depth of 50 books has some 200 KB.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// Symbols on one connection, by the venue's rules.
+const SYMBOLS_MAX: usize = 50;
+
+/// Longest wait that the venue may ask for by `retry:`.
+const RETRY_MAX: Duration = Duration::from_secs(600);
+
+/// What to connect to, and what for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IexCloudSettings {
+    /// With the version in its path: `https://cloud-sse.iexapis.com/stable`; `http://...` is for tests on the same
+    /// machine.
+    pub url: String,
+    /// `stocksUS`, `stocksUS1Second`, `tops`, `last`, `deep`, `cryptoQuotes`, `cryptoBook` and their like.
+    pub endpoint: String,
+    /// For the endpoint `deep`: `trades`, `book` and so on. Empty for the others.
+    pub channels: Vec<String>,
+    /// The publishable token, which stands in the address.
+    pub token: Secret,
+    /// Canonical: `AAPL`, `BTC/USD`.
+    pub symbols: Vec<String>,
+    pub timings: Timings,
+    /// How long to wait after the venue refused the token.
+    pub refused_wait: Duration,
+}
+
+impl IexCloudSettings {
+    /// The settings for quotes of stocks but for what nobody else can know.
+    pub fn new(token: Secret, symbols: Vec<String>) -> IexCloudSettings {
+        let timings =
+            Timings { stale: Duration::from_secs(60), silence: Duration::from_secs(600), ..Timings::default() };
+        IexCloudSettings {
+            url: "https://cloud-sse.iexapis.com/stable".into(),
+            endpoint: "stocksUS".into(),
+            channels: Vec::new(),
+            token,
+            symbols,
+            timings,
+            refused_wait: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A stream of events of IEX Cloud.
+pub struct IexCloudLive(HttpStream<Events>);
+
+impl IexCloudLive {
+    /// # Errors
+    /// [`HttpSettingsError`] where a setting is out of its range.
+    pub fn new(settings: &IexCloudSettings) -> Result<IexCloudLive, HttpSettingsError> {
+        let IexCloudSettings { url, endpoint, channels, token, symbols, timings, refused_wait } = settings;
+        check_timings(timings, &[*refused_wait])?;
+        check_secret("token", token)?;
+        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if let Some(name) = std::iter::once(endpoint).chain(channels).find(|name| !is_name(name)) {
+            return Err(HttpSettingsError::Endpoint { endpoint: name.clone() });
+        }
+        let symbols = translated(symbols, SYMBOLS_MAX, "AAPL or BTC/USD", venue_symbol)?.join("%2C");
+        let token_text: String = byte_serialize(token.reveal().as_bytes()).collect();
+        let mut url = format!("{}/{endpoint}?token={token_text}&symbols={symbols}", base_url(url)?);
+        if !channels.is_empty() {
+            url = format!("{url}&channels={}", channels.join("%2C"));
+        }
+        let request = FetchRequest::new(&url, http_stream::limits(timings))?
+            .with_header(header::ACCEPT, "text/event-stream")?
+            .with_header(header::CACHE_CONTROL, "no-store")?;
+        Ok(IexCloudLive(HttpStream {
+            request,
+            framing: Events { parser: SseParser::new(EVENT_BYTES_MAX), retry: None },
+            decode,
+            secret: token.clone(),
+            life: Life::Bytes,
+            content_type: Some("text/event-stream"),
+            timings: *timings,
+            refused_wait: *refused_wait,
+            status: FeedStatus::new(),
+        }))
+    }
+
+    pub fn status(&self) -> Arc<FeedStatus> {
+        Arc::clone(&self.0.status)
+    }
+
+    /// Starts the thread, which ends after `stop`.
+    ///
+    /// # Errors
+    /// What the system says when it has no thread or no event queue to give.
+    pub fn spawn(self, feed: Feed, stop: Arc<Stop>) -> std::io::Result<JoinHandle<()>> {
+        http_stream::spawn("feed-iex-cloud", self.status(), stop, async move || self.0.run(feed).await)
+    }
+}
+
+/// The data of events, whatever they are called: the venue names none.
+struct Events {
+    parser: SseParser,
+    /// What earlier bodies said of it.
+    retry: Option<Duration>,
+}
+
+impl Framing for Events {
+    fn start(&mut self) {
+        self.retry = self.retry();
+        self.parser = SseParser::new(EVENT_BYTES_MAX);
+    }
+
+    fn handle_chunk(&mut self, chunk: &[u8], on_frame: &mut dyn FnMut(&[u8])) -> Result<(), SseError> {
+        self.parser.handle_chunk(chunk, &mut |event| on_frame(event.data))
+    }
+
+    /// An event that the body ends in the middle of does not happen.
+    fn finish(&mut self, _: &mut dyn FnMut(&[u8])) {}
+
+    fn retry(&self) -> Option<Duration> {
+        self.parser.retry_ms().map(|ms| Duration::from_millis(ms).min(RETRY_MAX)).or(self.retry)
+    }
+}
+
+fn decode<'a>(frame: &'a [u8], mut on_event: &mut dyn FnMut(Event<'a>)) -> Result<(), DecodeError> {
+    iex_cloud::decode(frame, &mut on_event)
+}
+
+/// `spy` for `SPY`, `btcusd` for `BTC/USD`.
+fn venue_symbol(symbol: &str) -> Option<String> {
+    match symbol.split_once('/') {
+        Some((base, quote)) => (is_currency(base) && is_currency(quote)).then(|| format!("{base}{quote}")),
+        None => is_equity(symbol).then(|| symbol.to_owned()),
+    }
+    .map(|name| name.to_ascii_lowercase())
+}

@@ -1,0 +1,149 @@
+//! The live source of OANDA v20: the pricing stream of an account, one JSON object a line.
+//!
+//! Runs on a thread of its own. The instruments stand in the request: there is nothing to subscribe to, and other
+//! instruments are another connection. The venue sends a heartbeat every 5 s, so a line without prices and heartbeats for
+//! 10 s is dead. Its prices are what it is ready to deal at, at most four a second and instrument; it numbers nothing,
+//! so what a cut line loses is not told, and every price is the whole state.
+//!
+//! Limits of the venue: 2 new connections a second, kept here; 20 streams a user, which is for whoever configures.
+//! Deliberately absent: accounts, orders, candles and transactions.
+//!
+//! <https://developer.oanda.com/rest-live-v20/pricing-ep/>.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::header;
+
+use super::http::FetchRequest;
+use super::http_settings::{HttpSettingsError, base_url, check_secret, check_timings, is_currency, translated};
+use super::http_stream::{self, Framing, HttpStream, Life};
+use super::lines::Lines;
+use super::{FeedStatus, Secret, Stop, Timings};
+use crate::decode::event::Event;
+use crate::decode::sse::SseError;
+use crate::decode::{DecodeError, oanda};
+use crate::feed::Feed;
+
+/// Longest line. A price with the deepest ladder seen has a few hundred bytes.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Instruments in one request: their names make an address of 10 KB at most. An account has some 130.
+const INSTRUMENTS_MAX: usize = 500;
+
+/// What to connect to, and what for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OandaSettings {
+    /// `https://stream-fxtrade.oanda.com`, or `https://stream-fxpractice.oanda.com` for practice accounts;
+    /// `http://...` is for tests on the same machine.
+    pub url: String,
+    /// The account's id, such as `101-004-1234567-001`.
+    pub account: String,
+    /// What the account's owner was given to sign in with.
+    pub token: Secret,
+    /// Canonical (`EUR/USD`) or as the venue writes them (`EUR_USD`).
+    pub symbols: Vec<String>,
+    pub timings: Timings,
+    /// How long to wait after the venue refused the token or the account.
+    pub refused_wait: Duration,
+}
+
+impl OandaSettings {
+    /// The settings of a live account but for what nobody else can know.
+    pub fn new(account: &str, token: Secret, symbols: Vec<String>) -> OandaSettings {
+        let timings = Timings { stale: Duration::from_secs(7), silence: Duration::from_secs(10), ..Timings::default() };
+        OandaSettings {
+            url: "https://stream-fxtrade.oanda.com".into(),
+            account: account.into(),
+            token,
+            symbols,
+            timings,
+            refused_wait: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The pricing stream of an account at OANDA.
+pub struct OandaLive(HttpStream<Lines>);
+
+impl OandaLive {
+    /// # Errors
+    /// [`HttpSettingsError`] where a setting is out of its range.
+    pub fn new(settings: &OandaSettings) -> Result<OandaLive, HttpSettingsError> {
+        let OandaSettings { url, account, token, symbols, timings, refused_wait } = settings;
+        check_timings(timings, &[*refused_wait])?;
+        check_secret("token", token)?;
+        if account.is_empty() || !account.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(HttpSettingsError::Account { account: account.clone() });
+        }
+        let form = "EUR/USD or EUR_USD";
+        let instruments = translated(symbols, INSTRUMENTS_MAX, form, instrument)?.join("%2C");
+        let url = format!("{}/v3/accounts/{account}/pricing/stream?instruments={instruments}", base_url(url)?);
+        let request = FetchRequest::new(&url, http_stream::limits(timings))?
+            .with_header(header::AUTHORIZATION, &format!("Bearer {}", token.reveal()))?
+            .with_header("accept-datetime-format".parse().unwrap_or(header::ACCEPT), "RFC3339")?;
+        Ok(OandaLive(HttpStream {
+            request,
+            framing: Lines::new(LINE_BYTES_MAX),
+            decode,
+            secret: token.clone(),
+            life: Life::Frames,
+            content_type: None,
+            timings: *timings,
+            refused_wait: *refused_wait,
+            status: FeedStatus::new(),
+        }))
+    }
+
+    pub fn status(&self) -> Arc<FeedStatus> {
+        Arc::clone(&self.0.status)
+    }
+
+    /// Starts the thread, which ends after `stop`.
+    ///
+    /// # Errors
+    /// What the system says when it has no thread or no event queue to give.
+    pub fn spawn(self, feed: Feed, stop: Arc<Stop>) -> std::io::Result<JoinHandle<()>> {
+        http_stream::spawn("feed-oanda", self.status(), stop, async move || self.0.run(feed).await)
+    }
+}
+
+impl Framing for Lines {
+    fn start(&mut self) {
+        *self = Lines::new(LINE_BYTES_MAX);
+    }
+
+    fn handle_chunk(&mut self, chunk: &[u8], mut on_frame: &mut dyn FnMut(&[u8])) -> Result<(), SseError> {
+        Lines::handle_chunk(self, chunk, &mut on_line(&mut on_frame));
+        Ok(())
+    }
+
+    /// A body that ends is one whose last line may have no end.
+    fn finish(&mut self, mut on_frame: &mut dyn FnMut(&[u8])) {
+        Lines::finish(self, &mut on_line(&mut on_frame));
+    }
+
+    fn retry(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Blank lines are no frames.
+fn on_line(on_frame: &mut impl FnMut(&[u8])) -> impl FnMut(&[u8]) {
+    |line| {
+        if !line.trim_ascii().is_empty() {
+            on_frame(line);
+        }
+    }
+}
+
+fn decode<'a>(frame: &'a [u8], mut on_event: &mut dyn FnMut(Event<'a>)) -> Result<(), DecodeError> {
+    oanda::decode(frame, &mut on_event)
+}
+
+/// The venue's name of an instrument that is given by either name.
+fn instrument(symbol: &str) -> Option<String> {
+    let (base, quote) = symbol.split_once(['/', '_'])?;
+    (is_currency(base) && is_currency(quote)).then(|| format!("{base}_{quote}"))
+}

@@ -1,0 +1,13 @@
+//! Any bytes as an Alpaca frame in JSON: no panic, no event beside an error, and no number that is not in the frame.
+//!
+//! Run from the repository's root, with real frames to start from; the first directory takes what is found:
+//! `mkdir -p fuzz/corpus/alpaca; cargo +nightly fuzz run alpaca fuzz/corpus/alpaca fuzz/seeds/alpaca`
+
+#![no_main]
+
+mod claims;
+
+use feed_handlers::decode::alpaca::decode;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|frame: &[u8]| claims::check_text(frame, |frame, mut on_event| decode(frame, &mut on_event)));

@@ -1,0 +1,52 @@
+//! Any bytes as a FIX message, and as the fields of one: no panic, no event beside an error, and no number that is not in it.
+//!
+//! Run from the repository's root, with real frames to start from; the first directory takes what is found:
+//! `mkdir -p fuzz/corpus/fix; cargo +nightly fuzz run fix fuzz/corpus/fix fuzz/seeds/fix`
+
+#![no_main]
+
+use feed_handlers::decode::event::Event;
+use feed_handlers::decode::fix::{decode, frame_end, test_request};
+use libfuzzer_sys::fuzz_target;
+use protocol::Decimal;
+
+fuzz_target!(|bytes: &[u8]| {
+    check(bytes);
+    // No fuzzer finds a checksum, so that bytes alone would never come behind it.
+    let mut frame = format!("8=FIX.4.4\x019={}\x01", bytes.len()).into_bytes();
+    frame.extend_from_slice(bytes);
+    let sum = frame.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    frame.extend_from_slice(format!("10={sum:03}\x01").as_bytes());
+    check(&frame);
+});
+
+fn check(frame: &[u8]) {
+    let mut events = Vec::new();
+    let result = decode(frame, &mut |event| events.push(event));
+    // A message that is sent again has no number, and so may say nothing.
+    assert!(result.is_ok() || events.is_empty(), "{events:?} beside {result:?}");
+    assert!(result.is_err() || frame_end(frame) == Ok(Some(frame.len())));
+    let _ = test_request(frame);
+    for event in &events {
+        let numbers = match event {
+            Event::Trade(trade) => vec![trade.price, trade.size],
+            // A deletion tells no size.
+            Event::Level(level) if level.size.is_zero() => vec![level.price],
+            Event::Level(level) => vec![level.price, level.size],
+            _ => vec![],
+        };
+        for number in numbers {
+            assert!(stands_in(frame, number), "{number} is not in the message");
+        }
+    }
+}
+
+/// Whether a value of the message has these digits. A point need not have digits on both sides.
+fn stands_in(frame: &[u8], number: Decimal) -> bool {
+    frame.split(|byte| matches!(byte, 1 | b'=')).any(|text| {
+        let text = String::from_utf8_lossy(text.strip_suffix(b".").unwrap_or(text)).into_owned();
+        let text = if text.starts_with('.') { format!("0{text}") } else { text.replacen("-.", "-0.", 1) };
+        let parsed = Decimal::parse(text.as_bytes());
+        parsed.is_ok_and(|other| (other.mantissa(), other.scale()) == (number.mantissa(), number.scale()))
+    })
+}

@@ -1,0 +1,280 @@
+//! The feeds of the process: from what is configured to threads that fill rings.
+//!
+//! [`Feeds::open`] checks and prepares all of them, without a thread or a connection; [`Feeds::start`] starts them. Each
+//! has a source, a ring, counters and a state of its own, and its place in the list is its [`SourceId`].
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+
+use feed_handlers::dead_letter::DeadLetters;
+use feed_handlers::doorbell::Doorbell;
+use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, FeedParts, QuoteOrigin, UnknownSymbols};
+use feed_handlers::ring::{self, Publisher};
+use feed_handlers::source::{
+    Bursts, FeedStatus, Live, LiveSettings, Replay, Simulator, SimulatorSettings, StartGate, Stop, Timings,
+    default_symbols,
+};
+use feed_handlers::venue::Venue;
+use protocol::message::FeedState;
+use protocol::{InstrumentTable, SourceId, Tick};
+
+use crate::admin::Check;
+use crate::config::{self, ConfigError, FeedKind, Speed, Symbols};
+use crate::context::AwaitClients;
+use crate::metrics::{Kind, Metrics};
+use crate::sequencing;
+
+/// A source that is checked and ready to start.
+enum Source {
+    Simulator(Simulator),
+    Replay(Replay),
+    Live(Box<Live>),
+}
+
+impl Source {
+    fn status(&self) -> Arc<FeedStatus> {
+        match self {
+            Source::Simulator(source) => source.status(),
+            Source::Replay(source) => source.status(),
+            Source::Live(source) => source.status(),
+        }
+    }
+
+    fn spawn(self, feed: Feed, stop: Arc<Stop>) -> std::io::Result<JoinHandle<()>> {
+        match self {
+            Source::Simulator(source) => source.spawn(feed, stop),
+            Source::Replay(source) => source.spawn(feed, stop),
+            Source::Live(source) => source.spawn(feed, stop),
+        }
+    }
+}
+
+/// A feed that is checked and ready to start.
+struct Planned {
+    /// As clients see it in `x`.
+    name: String,
+    venue: Venue,
+    quotes: QuoteOrigin,
+    source: Source,
+    status: Arc<FeedStatus>,
+    counters: Arc<FeedCounters>,
+}
+
+/// All feeds, not started yet.
+pub(crate) struct Feeds {
+    planned: Vec<Planned>,
+    /// The canonical symbols that are known from the start, without repeats.
+    symbols: Vec<String>,
+    /// What holds them back until clients are there.
+    gate: Option<AwaitClients>,
+    unknown: UnknownSymbols,
+    ring_capacity: usize,
+    description: String,
+}
+
+/// The writing ends of the rings, for [`Feeds::start`].
+pub(crate) struct Publishers(Vec<Publisher<Tick>>);
+
+impl Feeds {
+    /// Checks what is configured, as far as that goes without a connection.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the key that is wrong.
+    pub(crate) fn open(config: &config::Feed, stop: &Arc<Stop>) -> anyhow::Result<Feeds> {
+        let (source, symbols, gate) = open_source(config, stop)?;
+        let description = describe(config, symbols.len());
+        let planned = Planned {
+            name: venue_name(config.kind).to_owned(),
+            venue: Venue::Coinbase,
+            quotes: QuoteOrigin::Quotes,
+            status: source.status(),
+            source,
+            counters: Arc::new(FeedCounters::new()),
+        };
+        let unknown = match config.unknown_symbols {
+            config::UnknownSymbols::Learn => UnknownSymbols::Learn,
+            config::UnknownSymbols::Refuse => UnknownSymbols::Refuse,
+        };
+        let ring_capacity = config.ring_capacity;
+        Ok(Feeds { planned: vec![planned], symbols, gate, unknown, ring_capacity, description })
+    }
+
+    /// The feeds' names, by their [`SourceId`]s.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.planned.iter().map(|feed| feed.name.clone()).collect()
+    }
+
+    /// The canonical symbols that are known from the start.
+    pub(crate) fn symbols(&self) -> &[String] {
+        &self.symbols
+    }
+
+    /// What they are, for whoever looks at the terminal.
+    pub(crate) fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// What holds them back until clients are there, to be told of the clients.
+    pub(crate) fn take_gate(&mut self) -> Option<AwaitClients> {
+        self.gate.take()
+    }
+
+    /// Shows the feeds' counters and states in the metrics.
+    pub(crate) fn collect(&self, metrics: &Metrics) {
+        for feed in &self.planned {
+            collect_feed(metrics, &feed.name, feed.counters.clone(), feed.status.clone());
+        }
+    }
+
+    /// What readiness asks of the feeds.
+    pub(crate) fn check(&self) -> Check {
+        let feeds: Vec<(String, Arc<FeedStatus>)> =
+            self.planned.iter().map(|feed| (feed.name.clone(), feed.status.clone())).collect();
+        Check::new("feed", move || feeds_up(&feeds))
+    }
+
+    /// Makes the rings. Returns their writing ends, and what the sequencer reads.
+    pub(crate) fn rings(&self, doorbell: &Arc<Doorbell>) -> (Publishers, Vec<sequencing::Feed>) {
+        let rings = self.planned.iter().map(|feed| {
+            let publisher = ring::ring(self.ring_capacity, doorbell.clone());
+            let reader = publisher.reader();
+            (publisher, sequencing::Feed { reader, status: feed.status.clone(), told: FeedState::Up })
+        });
+        let (publishers, feeds) = rings.unzip();
+        (Publishers(publishers), feeds)
+    }
+
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system's, where a thread or what it needs is not to be had.
+    pub(crate) fn start(
+        self,
+        publishers: Publishers,
+        instruments: &Arc<InstrumentTable>,
+        dead_letters: Option<&DeadLetters>,
+        stop: &Arc<Stop>,
+    ) -> std::io::Result<Vec<JoinHandle<()>>> {
+        let unknown = self.unknown;
+        let start = |(id, (planned, publisher)): (usize, (Planned, Publisher<Tick>))| {
+            let Planned { venue, quotes, source, counters, .. } = planned;
+            let feed = Feed::new(FeedParts {
+                source: SourceId(u8::try_from(id).unwrap_or(u8::MAX)),
+                venue,
+                instruments: instruments.clone(),
+                unknown,
+                quotes,
+                publisher,
+                counters,
+                dead_letters: dead_letters.cloned(),
+            });
+            source.spawn(feed, stop.clone())
+        };
+        self.planned.into_iter().zip(publishers.0).enumerate().map(start).collect()
+    }
+}
+
+/// Why the feeds are not ready: with several, one that brings something is enough.
+fn feeds_up(feeds: &[(String, Arc<FeedStatus>)]) -> Result<(), String> {
+    if feeds.iter().any(|(_, status)| status.state().is_up()) {
+        return Ok(());
+    }
+    let states: Vec<String> = match feeds {
+        [(_, status)] => vec![status.state().name().to_owned()],
+        feeds => feeds.iter().map(|(name, status)| format!("{name} {}", status.state().name())).collect(),
+    };
+    Err(states.join(", "))
+}
+
+fn open_source(feed: &config::Feed, stop: &Arc<Stop>) -> anyhow::Result<(Source, Vec<String>, Option<AwaitClients>)> {
+    match feed.kind {
+        FeedKind::Simulator => {
+            let config::Simulator { symbols, rate, trade_share, zipf, bursts, seed } = &feed.simulator;
+            let symbols = match symbols {
+                Symbols::List(symbols) => symbols.clone(),
+                Symbols::Count(count) => default_symbols(*count),
+            };
+            let config::Bursts { factor, every, length } = *bursts;
+            let settings = SimulatorSettings {
+                symbols: symbols.clone(),
+                rate: *rate,
+                trade_share: *trade_share,
+                zipf: *zipf,
+                bursts: (factor > 1.0).then_some(Bursts { factor, every, length }),
+                seed: *seed,
+            };
+            let simulator = Simulator::new(&settings).map_err(|e| ConfigError::of("feed.simulator", e))?;
+            Ok((Source::Simulator(simulator), symbols, None))
+        }
+        FeedKind::Replay => {
+            let config::Replay { file, speed, repeat, after_clients } = &feed.replay;
+            let Some(file) = file else {
+                return Err(ConfigError::of("feed.replay.file", "needed where feed.kind is replay").into());
+            };
+            let replay = Replay::open(file).map_err(|e| ConfigError::of("feed.replay.file", e))?;
+            let speed = match speed {
+                Speed::Times(factor) => feed_handlers::source::Speed::Real(*factor),
+                Speed::Max => feed_handlers::source::Speed::Max,
+            };
+            let mut replay = replay.speed(speed).repeat(*repeat);
+            let symbols = replay.symbols().collect();
+            let start = (*after_clients > 0).then(|| AwaitClients {
+                gate: StartGate::closed(stop),
+                clients: *after_clients,
+                subscribed: AtomicUsize::new(0),
+            });
+            if let Some(start) = &start {
+                replay = replay.hold(start.gate.clone());
+            }
+            Ok((Source::Replay(replay), symbols, start))
+        }
+        FeedKind::Coinbase => {
+            let config::Coinbase { url, products, silence_timeout } = &feed.coinbase;
+            let symbols: Vec<String> = products.iter().map(|product| product.replacen('-', "/", 1)).collect();
+            let timings = Timings::of(Venue::Coinbase);
+            let settings = LiveSettings {
+                url: Some(url.expose().to_owned()),
+                symbols: symbols.clone(),
+                timings: Timings { silence: *silence_timeout, stale: timings.stale.min(*silence_timeout), ..timings },
+                ..LiveSettings::of(Venue::Coinbase)
+            };
+            let live = Live::new(&settings).map_err(|e| ConfigError::of("feed.coinbase", e))?;
+            Ok((Source::Live(Box::new(live)), symbols, None))
+        }
+    }
+}
+
+/// The source's name as clients see it in `x`.
+fn venue_name(kind: FeedKind) -> &'static str {
+    match kind {
+        FeedKind::Simulator => "SIMULATOR",
+        FeedKind::Replay | FeedKind::Coinbase => "COINBASE",
+    }
+}
+
+fn describe(feed: &config::Feed, symbols: usize) -> String {
+    let kind = match feed.kind {
+        FeedKind::Simulator => format!("simulator, {} messages/s", feed.simulator.rate),
+        FeedKind::Replay => {
+            let file = feed.replay.file.as_deref().map(|f| f.display().to_string()).unwrap_or_default();
+            format!("replay of {file}, speed {}", feed.replay.speed)
+        }
+        FeedKind::Coinbase => format!("Coinbase Exchange, {}", feed.coinbase.url),
+    };
+    format!("{kind}, {symbols} symbols")
+}
+
+fn collect_feed(metrics: &Metrics, venue: &str, counters: Arc<FeedCounters>, status: Arc<FeedStatus>) {
+    let venue = venue.to_lowercase();
+    metrics.collect(move |out| {
+        for counter in FeedCounter::iter() {
+            let labels = [("source", venue.as_str()), ("event", counter.name())];
+            let help = "What the feeds did with what their venues sent, by event.";
+            out.sample(Kind::Counter, "gateway_feed_events_total", help, &labels, counters.count(counter));
+        }
+        let labels = [("source", venue.as_str())];
+        let up = u64::from(status.state().is_up());
+        out.sample(Kind::Gauge, "gateway_feed_up", "Whether the source does all it can do.", &labels, up);
+    });
+}

@@ -1,0 +1,3 @@
+//! What the gateway tells the platform around it.
+
+pub(crate) mod dead_letters;
