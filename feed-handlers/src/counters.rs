@@ -89,6 +89,7 @@ feed_counters! {
     InvalidMessages, "invalid_messages", "Other parts of frames that cannot be believed.";
     InvalidLevels, "invalid_levels", "Book levels left out; the others of their frame were taken.";
     MalformedFrames, "malformed_frames", "Frames refused as a whole.";
+    Outliers, "outliers", "Trades and quotes published with the mark of a price far from the last one.";
     DeadLetters, "dead_letters", "Frames put among the dead letters.";
     DeadLettersDropped, "dead_letters_dropped", "Frames that found no room among the dead letters.";
     UnknownSymbols, "unknown_symbols", "Events left out because their product is no known instrument.";

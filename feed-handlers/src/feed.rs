@@ -27,17 +27,20 @@ use crate::decode::event::{
 };
 use crate::decode::{DecodeError, Reason};
 use crate::lap::{LapNumbers, LapTimes};
+use crate::quality::{Order, QualityWriter};
 use crate::ring::Publisher;
+use crate::symbols::SymbolBuffer;
+use crate::validation::{Finding, LastPrices, Limits};
 use crate::venue::{self, Venue};
 
 pub use self::books::BookCheck;
 pub use crate::counters::{FeedCounter, FeedCounters};
 
-/// Longest product name, in bytes: that of a canonical symbol.
-const PRODUCT_BYTES_MAX: usize = 32;
-
 /// How much of a refused frame is shown in the log.
 const SAMPLE_BYTES_MAX: usize = 200;
+
+/// A quote that is so much later than the last one may begin the venue's numbers anew, ns: those of a day that ended.
+const NUMBERS_ANEW_NS: i64 = 3_600_000_000_000;
 
 /// Least time between two samples of refused frames in the log, and between two errors of the venue, ns.
 const SAMPLE_INTERVAL_NS: i64 = 1_000_000_000;
@@ -70,8 +73,11 @@ pub struct FeedParts {
     pub instruments: Arc<InstrumentTable>,
     pub unknown: UnknownSymbols,
     pub quotes: QuoteOrigin,
+    /// What can be believed.
+    pub limits: Limits,
     pub publisher: Publisher<Tick>,
     pub counters: Arc<FeedCounters>,
+    pub quality: QualityWriter,
     /// Where refused frames go; `None` leaves it at counting them.
     pub dead_letters: Option<DeadLetters>,
 }
@@ -101,14 +107,18 @@ pub struct Feed {
     instruments: Arc<InstrumentTable>,
     unknown: UnknownSymbols,
     quotes: QuoteOrigin,
+    limits: Limits,
     publisher: Publisher<Tick>,
     counters: Arc<FeedCounters>,
+    quality: QualityWriter,
     dead_letters: Option<DeadLetters>,
     /// Index into `products` by the venue's name. Holds only products that are instruments, so the instrument
     /// table bounds it.
     by_name: HashMap<Box<[u8]>, usize>,
     /// The same by the number that the venue's directory gives the product.
     by_token: HashMap<u32, usize>,
+    /// The same by instrument: a venue may have several names for one, and its numbers are those of the instrument.
+    by_instrument: HashMap<InstrumentId, usize>,
     products: Vec<Product>,
     times: LapTimes,
     /// The number of the connection's last message.
@@ -141,6 +151,12 @@ struct Product {
     book: Option<Box<ProductBook>>,
     /// The last quote made of the book.
     top: Option<Quote>,
+    /// Time, price and size of the last trade.
+    told: Option<(i64, Decimal, Decimal)>,
+    prices: LastPrices,
+    /// Times of the latest trade and quote that were published, Unix ns.
+    latest_trade: i64,
+    latest_quote: i64,
     /// Its new snapshot has been asked for.
     awaits_snapshot: bool,
 }
@@ -148,18 +164,22 @@ struct Product {
 impl Feed {
     /// A feed that has seen nothing yet.
     pub fn new(parts: FeedParts) -> Feed {
-        let FeedParts { source, venue, instruments, unknown, quotes, publisher, counters, dead_letters } = parts;
+        let FeedParts { source, venue, instruments, unknown, quotes, limits, .. } = parts;
+        let FeedParts { publisher, counters, quality, dead_letters, .. } = parts;
         Feed {
             source,
             venue,
             instruments,
             unknown,
             quotes,
+            limits,
             publisher,
             counters,
+            quality,
             dead_letters,
             by_name: HashMap::new(),
             by_token: HashMap::new(),
+            by_instrument: HashMap::new(),
             products: Vec::new(),
             times: LapTimes::default(),
             line: None,
@@ -216,15 +236,17 @@ impl Feed {
     /// `ticker`, is old state again; books start with their next snapshot.
     pub fn connection_lost(&mut self) {
         self.line = None;
-        self.book = None;
         self.resyncs.clear();
+        self.lose_books();
         for product in &mut self.products {
             product.awaits_old_ticker = true;
             product.awaits_snapshot = false;
-            if let Some(book) = &mut product.book {
-                book.lose();
-            }
         }
+    }
+
+    fn lose_books(&mut self) {
+        self.book = None;
+        self.products.iter_mut().filter_map(|product| product.book.as_mut()).for_each(|book| book.lose());
     }
 
     /// The capture that was played starts again from its first frame. Its trade ids, sequences and times are
@@ -237,6 +259,7 @@ impl Feed {
             product.ticker_lap.start_lap();
             product.trades.start_anew();
             product.awaits_old_ticker = true;
+            product.prices.forget();
         }
     }
 
@@ -248,8 +271,7 @@ impl Feed {
             return true;
         }
         let Ok(instrument) = self.instruments.learn(symbol) else { return false };
-        let at = self.add_product(String::from_utf8_lossy(name).into(), instrument);
-        self.by_name.insert(name.into(), at);
+        self.add_name(name, instrument);
         true
     }
 
@@ -259,7 +281,8 @@ impl Feed {
             return true;
         }
         let Ok(instrument) = self.instruments.learn(symbol) else { return false };
-        let at = self.add_product(token.to_string().into(), instrument);
+        let known = self.by_instrument.get(&instrument).copied();
+        let at = known.unwrap_or_else(|| self.add_product(token.to_string().into(), instrument));
         self.by_token.insert(token, at);
         true
     }
@@ -305,11 +328,11 @@ impl Feed {
             Event::Provider { is_mock, .. } => self.flags.mock = is_mock,
             Event::Control(control) => self.handle_control(control, ts_recv),
             Event::Ignored { .. } => self.count(FeedCounter::UnknownTypes),
-            Event::Invalid { part, reason, .. } => self.handle_invalid(part, reason),
+            Event::Invalid { part, reason, .. } => self.handle_invalid(part, reason, ts_recv),
         }
     }
 
-    fn handle_invalid(&mut self, part: Part, reason: Reason) {
+    fn handle_invalid(&mut self, part: Part, reason: Reason, ts_recv: i64) {
         let counter = match part {
             Part::Trade => FeedCounter::InvalidTrades,
             Part::Quote => FeedCounter::InvalidQuotes,
@@ -317,12 +340,15 @@ impl Feed {
             Part::Bar => FeedCounter::InvalidBars,
             Part::Message => FeedCounter::InvalidMessages,
         };
-        if part == Part::Level
-            && let Some(book) = self.open_book()
-        {
-            book.fault();
+        if part == Part::Level {
+            match self.book {
+                // A level of a book that nobody knows: it may be any.
+                None if self.keeps_books() => self.ask_for_a_new_line(),
+                None => {}
+                Some(_) => self.open_book().into_iter().for_each(ProductBook::fault),
+            }
         }
-        self.leave_out(counter, part, reason);
+        self.leave_out(counter, part, reason, ts_recv);
     }
 
     fn handle_control(&mut self, control: Control<'_>, ts_recv: i64) {
@@ -347,8 +373,18 @@ impl Feed {
         self.line = Some(number);
         if expected.is_some_and(|expected| number != expected) {
             self.count(FeedCounter::LineGaps);
-            self.ask(Resync::Line);
+            self.ask_for_a_new_line();
         }
+    }
+
+    /// Something is missing, and nobody knows of which product.
+    fn ask_for_a_new_line(&mut self) {
+        self.lose_books();
+        self.ask(Resync::Line);
+    }
+
+    fn keeps_books(&self) -> bool {
+        matches!(self.quotes, QuoteOrigin::Books { .. })
     }
 
     fn handle_directory(&mut self, token: u32, symbol: &[u8]) {
@@ -368,24 +404,55 @@ impl Feed {
             let number = product.trade_lap.shifted(number);
             match product.trades.on_match(number) {
                 TradeVerdict::Fresh { missed: before } => missed = before,
-                TradeVerdict::Duplicate => return self.count(FeedCounter::Duplicates),
+                TradeVerdict::Duplicate => {
+                    self.quality.repeat(ts_recv);
+                    return self.count(FeedCounter::Duplicates);
+                }
             }
             id = Some(number);
         }
-        let Some(ts_event) = self.times.shifted(trade.time) else {
-            return self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Time);
-        };
+        let told = (trade.time, trade.price, trade.size);
+        let is_same = product.told.replace(told) == Some(told);
+        if is_same && self.venue.tells_trades_again() {
+            self.quality.repeat(ts_recv);
+            return self.count(FeedCounter::Duplicates);
+        }
+        let body = Trade { id, price: trade.price, size: trade.size, taker: trade.taker };
+        let checked = self.checked_trade(at, &body, trade.time, ts_recv);
         if missed > 0 {
+            // Whatever becomes of this trade, those before it are missing.
+            let ts_event = checked.map_or(ts_recv, |(ts_event, _)| ts_event);
             self.publish_gap(at, missed, ts_event, ts_recv);
         }
-        if !trade.price.is_positive() {
-            return self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Price);
+        match checked {
+            Ok((ts_event, finding)) => {
+                let latest = &mut self.products[at].latest_trade;
+                let order = if ts_event < *latest { Order::Broken } else { Order::Kept };
+                *latest = ts_event.max(*latest);
+                self.quality.accept(ts_event, ts_recv, order);
+                self.mark(finding);
+                self.publish(FeedCounter::Trades, at, ts_event, ts_recv, TickBody::Trade(body));
+            }
+            Err(reason) => self.leave_out(FeedCounter::InvalidTrades, Part::Trade, reason, ts_recv),
         }
-        if !trade.size.is_positive() {
-            return self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Size);
+    }
+
+    /// When the trade happened, and how it looks.
+    fn checked_trade(&mut self, at: usize, trade: &Trade, time: i64, ts_recv: i64) -> Result<(i64, Finding), Reason> {
+        let ts_event = self.times.shifted(time).ok_or(Reason::Time)?;
+        if trade.size.is_zero() && !self.venue.has_trades_of_nothing() {
+            return Err(Reason::Size);
         }
-        let body = TickBody::Trade(Trade { id, price: trade.price, size: trade.size, taker: trade.taker });
-        self.publish(FeedCounter::Trades, at, ts_event, ts_recv, body);
+        let last = &mut self.products[at].prices;
+        Ok((ts_event, self.limits.check_trade(trade, ts_event, ts_recv, last)?))
+    }
+
+    /// Marks the tick that is published next.
+    fn mark(&mut self, finding: Finding) {
+        self.flags.outlier = finding == Finding::Outlier;
+        if self.flags.outlier {
+            self.count(FeedCounter::Outliers);
+        }
     }
 
     fn handle_old_trade(&mut self, trade: &VenueTrade<'_>, ts_recv: i64) {
@@ -401,7 +468,7 @@ impl Feed {
         }
         match self.times.shifted(trade.time) {
             Some(ts_event) => self.publish_gap(at, missed, ts_event, ts_recv),
-            None => self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Time),
+            None => self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Time, ts_recv),
         }
     }
 
@@ -416,6 +483,10 @@ impl Feed {
         };
         if let Some(sequence) = quote.sequence {
             let sequence = product.ticker_lap.shifted(sequence);
+            let is_much_later = time.saturating_sub(NUMBERS_ANEW_NS) > product.latest_quote;
+            if is_much_later && product.latest_quote > i64::MIN {
+                product.tickers = Rising::default();
+            }
             if !product.tickers.rises_to(sequence) {
                 return self.count(if is_old_state { FeedCounter::OldState } else { FeedCounter::StaleQuotes });
             }
@@ -423,34 +494,40 @@ impl Feed {
         if quote.age == Age::Old {
             return self.count(FeedCounter::OldState);
         }
-        let Some(checked) = self.checked_quote(quote.bid, quote.ask) else { return };
-        let Some(ts_event) = self.times.shifted(time) else {
-            return self.leave_out(FeedCounter::InvalidQuotes, Part::Quote, Reason::Time);
-        };
-        self.publish(FeedCounter::Quotes, at, ts_event, ts_recv, TickBody::Quote(checked));
+        let Some(sides) = self.both_sides(quote.bid, quote.ask) else { return };
+        self.publish_quote(at, sides, time, ts_recv);
     }
 
-    /// The two sides as a quote; `None`, counted, where they make none.
-    fn checked_quote(&mut self, bid: Option<Top>, ask: Option<Top>) -> Option<Quote> {
+    /// The two sides as a quote; `None`, counted, where one is missing.
+    fn both_sides(&self, bid: Option<Top>, ask: Option<Top>) -> Option<Quote> {
         let (Some(bid), Some(ask)) = (bid, ask) else {
             self.count(FeedCounter::OneSidedQuotes);
             return None;
         };
-        let bid_size = bid.size.unwrap_or(Decimal::ZERO);
-        let ask_size = ask.size.unwrap_or(Decimal::ZERO);
-        if !bid.price.is_positive() || !ask.price.is_positive() {
-            self.leave_out(FeedCounter::InvalidQuotes, Part::Quote, Reason::Price);
-            return None;
+        let size = |top: Top| top.size.unwrap_or(Decimal::ZERO);
+        Some(Quote { bid: bid.price, bid_size: size(bid), ask: ask.price, ask_size: size(ask) })
+    }
+
+    fn publish_quote(&mut self, at: usize, quote: Quote, time: i64, ts_recv: i64) {
+        let checked = self.times.shifted(time).ok_or(Reason::Time).and_then(|ts_event| {
+            let last = &mut self.products[at].prices;
+            self.limits.check_quote(&quote, ts_event, ts_recv, last).map(|finding| (ts_event, finding))
+        });
+        match checked {
+            Ok((ts_event, finding)) => {
+                let latest = &mut self.products[at].latest_quote;
+                let order = if ts_event < *latest { Order::Broken } else { Order::Kept };
+                *latest = ts_event.max(*latest);
+                self.quality.accept(ts_event, ts_recv, order);
+                self.mark(finding);
+                self.publish(FeedCounter::Quotes, at, ts_event, ts_recv, TickBody::Quote(quote));
+            }
+            Err(Reason::Crossed) => {
+                self.quality.refuse(ts_recv);
+                self.count(FeedCounter::CrossedQuotes);
+            }
+            Err(reason) => self.leave_out(FeedCounter::InvalidQuotes, Part::Quote, reason, ts_recv),
         }
-        if bid_size < Decimal::ZERO || ask_size < Decimal::ZERO {
-            self.leave_out(FeedCounter::InvalidQuotes, Part::Quote, Reason::Size);
-            return None;
-        }
-        if bid.price > ask.price {
-            self.count(FeedCounter::CrossedQuotes);
-            return None;
-        }
-        Some(Quote { bid: bid.price, bid_size, ask: ask.price, ask_size })
     }
 
     fn begin_book(&mut self, begin: &BookBegin<'_>) {
@@ -515,15 +592,11 @@ impl Feed {
 
     /// The top of a book as a quote, where it is another one than before.
     fn publish_top(&mut self, at: usize, bid: Option<Top>, ask: Option<Top>, time: i64, ts_recv: i64) {
-        let Some(quote) = self.checked_quote(bid, ask) else { return };
-        if self.products[at].top == Some(quote) {
+        let Some(quote) = self.both_sides(bid, ask) else { return };
+        if self.products[at].top.replace(quote) == Some(quote) {
             return self.count(FeedCounter::SameTops);
         }
-        let Some(ts_event) = self.times.shifted(time) else {
-            return self.leave_out(FeedCounter::InvalidQuotes, Part::Quote, Reason::Time);
-        };
-        self.products[at].top = Some(quote);
-        self.publish(FeedCounter::Quotes, at, ts_event, ts_recv, TickBody::Quote(quote));
+        self.publish_quote(at, quote, time, ts_recv);
     }
 
     fn ask(&mut self, resync: Resync) {
@@ -555,6 +628,7 @@ impl Feed {
         let instrument = self.products[at].instrument;
         let (source, flags) = (self.source, self.flags);
         self.publisher.publish(&Tick { instrument, source, flags, ts_event, ts_recv, body });
+        self.flags.outlier = false;
         self.count(counter);
     }
 
@@ -573,15 +647,20 @@ impl Feed {
     /// Finds or learns the instrument of a product that is met for the first time.
     #[cold]
     fn meet_product(&mut self, name: &[u8]) -> Option<usize> {
-        let mut buffer = [0u8; PRODUCT_BYTES_MAX];
-        let symbol = canonical_symbol(name, &mut buffer)?;
+        let mut buffer = SymbolBuffer::default();
+        let symbol = self.venue.symbol_form().canonical(name, &mut buffer).ok()?;
         let instrument = match self.unknown {
             UnknownSymbols::Learn => self.instruments.learn(symbol).ok()?,
             UnknownSymbols::Refuse => self.instruments.find(symbol)?,
         };
-        let at = self.add_product(String::from_utf8_lossy(name).into(), instrument);
+        Some(self.add_name(name, instrument))
+    }
+
+    fn add_name(&mut self, name: &[u8], instrument: InstrumentId) -> usize {
+        let known = self.by_instrument.get(&instrument).copied();
+        let at = known.unwrap_or_else(|| self.add_product(String::from_utf8_lossy(name).into(), instrument));
         self.by_name.insert(name.into(), at);
-        Some(at)
+        at
     }
 
     fn add_product(&mut self, name: Box<str>, instrument: InstrumentId) -> usize {
@@ -597,19 +676,25 @@ impl Feed {
             awaits_old_ticker: true,
             book: None,
             top: None,
+            told: None,
+            prices: LastPrices::default(),
+            latest_trade: i64::MIN,
+            latest_quote: i64::MIN,
             awaits_snapshot: false,
         });
+        self.by_instrument.insert(instrument, at);
         at
     }
 
     fn refuse(&mut self, frame: &[u8], error: DecodeError, ts_recv: i64) {
-        self.leave_out(FeedCounter::MalformedFrames, Part::Message, error.reason());
+        self.leave_out(FeedCounter::MalformedFrames, Part::Message, error.reason(), ts_recv);
         if self.refusals.is_due(ts_recv) {
             tracing::warn!(%error, bytes = frame.len(), frame = %shown(frame), "a frame of the venue was refused");
         }
     }
 
-    fn leave_out(&mut self, counter: FeedCounter, part: Part, reason: Reason) {
+    fn leave_out(&mut self, counter: FeedCounter, part: Part, reason: Reason, ts_recv: i64) {
+        self.quality.refuse(ts_recv);
         self.count(counter);
         self.count(FeedCounter::Malformed(reason));
         self.fault.get_or_insert((part, reason));
@@ -626,17 +711,6 @@ impl Feed {
     fn count(&self, counter: FeedCounter) {
         self.counters.add(counter, 1);
     }
-}
-
-/// `BTC-USD` as `BTC/USD`. `None` for a name that is too long, has no dash, or a slash already: two names never
-/// become one symbol.
-fn canonical_symbol<'a>(name: &[u8], buffer: &'a mut [u8; PRODUCT_BYTES_MAX]) -> Option<&'a str> {
-    let symbol = buffer.get_mut(..name.len())?;
-    symbol.copy_from_slice(name);
-    let dash = symbol.iter().position(|byte| *byte == b'-')?;
-    let is_pair = dash > 0 && dash + 1 < symbol.len() && !symbol.contains(&b'/');
-    symbol[dash] = b'/';
-    std::str::from_utf8(symbol).ok().filter(|_| is_pair)
 }
 
 /// The beginning of a text from the venue, safe to print.

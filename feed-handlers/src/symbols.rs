@@ -48,9 +48,9 @@ pub enum SymbolForm {
     Bitfinex,
     /// `EXCHANGE:NAME` with the form of that exchange, or a share without a prefix: `BINANCE:BTCUSDT`, `OANDA:EUR_USD`, `AAPL`.
     Prefixed,
-    /// Whatever it says by itself, for lines that carry names of several origins. A separator tells a pair. Without one,
-    /// and with a dash, it is one only where both parts are well-known currencies, or the quote is a stablecoin that no
-    /// share's name ends with; else a share.
+    /// Whatever a name says by itself, for lines that carry names of several origins. A slash or an underscore tells a pair,
+    /// and so does a dash before a well-known currency. A joined name is a pair only where both parts are well-known
+    /// currencies, or where it ends with a stablecoin, as no share does. Everything else is a share.
     Any,
 }
 

@@ -161,8 +161,7 @@ impl Limits {
         }
     }
 
-    /// Checks a bar that a venue made: its start may be as old as may be, where it is no live source's, but not in the
-    /// future.
+    /// Checks a bar that a venue made. Its time is its start, so a source that sends history along needs an `age_max` for it.
     ///
     /// # Errors
     /// [`Reason::Future`], [`Reason::Ancient`]; [`Reason::Price`] for a price of zero or less, [`Reason::Size`] for a volume

@@ -5,10 +5,11 @@
 
 use crate::decode::event::Event;
 use crate::decode::{
-    DecodeError, alpaca, alpha_vantage, binance, coinbase, coinbase_advanced, finnhub, fix, kite, kraken, oanda,
-    polygon, price_tick,
+    DecodeError, alpaca, alpha_vantage, binance, coinbase, coinbase_advanced, finnhub, fix, iex_cloud, kite, kraken,
+    oanda, polygon, price_tick,
 };
 use crate::feed::BookCheck;
+use crate::symbols::{Market, SymbolForm};
 
 /// A venue, and the dialect that its frames are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +31,8 @@ pub enum Venue {
     Kite,
     /// OANDA v20, a line of the pricing stream.
     Oanda,
+    /// IEX Cloud, the data of one event.
+    IexCloud,
     /// Alpha Vantage, an answer about a stock.
     AlphaVantage,
     /// The platform's own `market-data-raw` records.
@@ -62,7 +65,7 @@ pub enum QuoteTimes {
 }
 
 impl Venue {
-    pub const ALL: [Venue; 12] = [
+    pub const ALL: [Venue; 13] = [
         Venue::Coinbase,
         Venue::CoinbaseAdvanced,
         Venue::Polygon,
@@ -72,6 +75,7 @@ impl Venue {
         Venue::Kraken,
         Venue::Kite,
         Venue::Oanda,
+        Venue::IexCloud,
         Venue::AlphaVantage,
         Venue::MarketDataRaw,
         Venue::Fix,
@@ -89,6 +93,7 @@ impl Venue {
             Venue::Kraken => "KRAKEN",
             Venue::Kite => "KITE",
             Venue::Oanda => "OANDA",
+            Venue::IexCloud => "IEX_CLOUD",
             Venue::AlphaVantage => "ALPHA_VANTAGE",
             Venue::MarketDataRaw => "MARKET_DATA_RAW",
             Venue::Fix => "FIX",
@@ -98,7 +103,7 @@ impl Venue {
     pub const fn trade_ids(self) -> TradeIds {
         match self {
             Venue::Coinbase | Venue::CoinbaseAdvanced | Venue::Binance | Venue::Kraken => TradeIds::Contiguous,
-            Venue::Fix => TradeIds::Distinct,
+            Venue::Fix | Venue::IexCloud => TradeIds::Distinct,
             Venue::Polygon | Venue::Alpaca => TradeIds::PerExchange,
             Venue::Finnhub | Venue::Kite | Venue::Oanda | Venue::AlphaVantage | Venue::MarketDataRaw => {
                 TradeIds::Absent
@@ -118,10 +123,40 @@ impl Venue {
             | Venue::Kraken
             | Venue::Kite
             | Venue::Oanda
+            | Venue::IexCloud
             | Venue::AlphaVantage
             | Venue::MarketDataRaw
             | Venue::Fix => QuoteTimes::Told,
         }
+    }
+
+    /// How the venue writes the names of its instruments.
+    pub const fn symbol_form(self) -> SymbolForm {
+        match self {
+            Venue::Coinbase | Venue::CoinbaseAdvanced => SymbolForm::Dash,
+            Venue::Kraken => SymbolForm::Slash,
+            Venue::Oanda => SymbolForm::Underscore,
+            Venue::Binance => SymbolForm::Joined(Market::Binance),
+            Venue::Finnhub => SymbolForm::Prefixed,
+            Venue::Kite => SymbolForm::India,
+            Venue::Polygon
+            | Venue::Alpaca
+            | Venue::IexCloud
+            | Venue::AlphaVantage
+            | Venue::MarketDataRaw
+            | Venue::Fix => SymbolForm::Any,
+        }
+    }
+
+    /// Whether the venue says the last trade again with whatever else changes: one with the same time, price and size as
+    /// the one before is the same trade. Elsewhere it is another one.
+    pub const fn tells_trades_again(self) -> bool {
+        matches!(self, Venue::Kite | Venue::IexCloud)
+    }
+
+    /// Whether a trade of size zero is one: the line says prices by it.
+    pub const fn has_trades_of_nothing(self) -> bool {
+        matches!(self, Venue::MarketDataRaw)
     }
 
     pub const fn book_check(self) -> BookCheck {
@@ -147,6 +182,7 @@ impl Venue {
             Venue::Kraken => kraken::decode(frame, &mut on_event),
             Venue::Kite => kite::decode(frame, &mut on_event),
             Venue::Oanda => oanda::decode(frame, &mut on_event),
+            Venue::IexCloud => iex_cloud::decode(frame, &mut on_event),
             Venue::AlphaVantage => alpha_vantage::decode(frame, &mut on_event),
             Venue::MarketDataRaw => price_tick::decode(frame, &mut on_event),
             Venue::Fix => fix::decode(frame, &mut on_event),

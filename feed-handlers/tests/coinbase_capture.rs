@@ -39,6 +39,9 @@ enum What {
     Heartbeat,
 }
 
+/// When all frames come, Unix ns: after every recording.
+const RECEIVED: i64 = 2_000_000_000_000_000_000;
+
 impl Bench {
     fn new() -> Bench {
         let publisher = ring(8, Arc::new(Doorbell::new(WaitStrategy::Park)));
@@ -50,6 +53,8 @@ impl Bench {
             instruments,
             unknown: UnknownSymbols::Learn,
             quotes: QuoteOrigin::Quotes,
+            limits: feed_handlers::validation::Limits::RECORDED,
+            quality: feed_handlers::quality::Quality::new(i64::MAX).0,
             publisher,
             counters,
             dead_letters: None,
@@ -59,7 +64,7 @@ impl Bench {
     }
 
     fn take(&mut self, frame: &str) -> Vec<Out> {
-        self.feed.handle_frame(frame.as_bytes(), 0);
+        self.feed.handle_frame(frame.as_bytes(), RECEIVED);
         let mut out = Vec::new();
         loop {
             match self.reader.poll() {

@@ -74,6 +74,9 @@ fn decoding_allocates_nothing() {
     }
 }
 
+/// When all frames come, Unix ns: after every recording.
+const RECEIVED: i64 = 2_000_000_000_000_000_000;
+
 #[test]
 fn a_warm_feed_allocates_nothing() {
     let publisher = ring(8, Arc::new(Doorbell::new(WaitStrategy::Park)));
@@ -84,6 +87,8 @@ fn a_warm_feed_allocates_nothing() {
         instruments,
         unknown: UnknownSymbols::Learn,
         quotes: QuoteOrigin::Quotes,
+        limits: feed_handlers::validation::Limits::RECORDED,
+        quality: feed_handlers::quality::Quality::new(i64::MAX).0,
         publisher,
         counters: Arc::new(FeedCounters::new()),
         dead_letters: None,
@@ -95,7 +100,7 @@ fn a_warm_feed_allocates_nothing() {
     for lap in 0..3 {
         for frame in real_frames::ALL.into_iter().chain([cut, &strange]) {
             let allocations = allocations_of(|| {
-                feed.handle_frame(frame.as_bytes(), lap);
+                feed.handle_frame(frame.as_bytes(), RECEIVED + lap);
                 while let Polled::Record(tick) = reader.poll() {
                     std::hint::black_box(tick);
                 }

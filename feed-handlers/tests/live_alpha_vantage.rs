@@ -69,7 +69,8 @@ fn settings(venue: &HttpVenue, symbols: &[&str]) -> AlphaVantageSettings {
         stale: PATIENCE,
         backoff_min: Duration::from_millis(1),
         backoff_max: Duration::from_millis(5),
-        refused_wait: PATIENCE,
+        throttled: PATIENCE,
+        refused: PATIENCE,
     };
     let base = AlphaVantageSettings::new(Secret::new(SECRET), symbols);
     let budget = PollBudget { per_minute: 620, per_day: None };
@@ -102,7 +103,8 @@ async fn every_symbol_is_asked_for_in_turn_at_the_venues_pace() {
     // Five waits of a tenth of a second lie between six requests.
     assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
     assert_eq!((live.count(FeedCounter::Frames), live.count(FeedCounter::MalformedFrames)), (6, 0));
-    live.end();
+    let listener = live.end();
+    assert_eq!(listener.symbol(&listener.ticks[0]), "EUR/USD");
 }
 
 #[tokio::test]
@@ -199,7 +201,7 @@ async fn a_throttled_key_is_not_used_before_the_next_minute() {
         assert_eq!(live.count(FeedCounter::MalformedFrames), 0);
         live.end();
     }
-    assert!(log().iter().any(|line| line.contains("We have detected") || line.contains("that we ask too much")));
+    assert!(log().iter().any(|line| line.contains("the venue says that we ask too much")));
     assert!(log().iter().any(|line| line.contains("your API key as *********** and")), "{:#?}", log());
 }
 
@@ -263,7 +265,7 @@ async fn a_venue_without_good_answers_is_stale() {
     live.end();
     // Ten a second, of which all but the first say nothing.
     let base = settings(&venue, &["MSFT"]);
-    let timings = PollTimings { stale: Duration::from_millis(300), ..base.timings };
+    let timings = PollTimings { stale: Duration::from_secs(1), ..base.timings };
     let live = start(&AlphaVantageSettings { timings, ..base });
     venue.accept().await.answer("200 OK", "", QUOTE).await;
     live.until_state(FeedState::Up).await;

@@ -12,6 +12,7 @@ use feed_handlers::feed::FeedCounter;
 use feed_handlers::source::{FeedState, IexCloudLive, IexCloudSettings, Secret, Timings};
 use feed_handlers::venue::Venue;
 use http_venue::{Exchange, HttpVenue, Live, SECRET, SECRET_IN_QUERY, log, patient};
+use protocol::TickBody;
 use support::PATIENCE;
 
 /// An object of the endpoint `tops`, without a sale: a quote and nothing else.
@@ -26,12 +27,12 @@ fn tops(symbol: &str, ms: u32) -> String {
 fn settings(url: String, timings: Timings) -> IexCloudSettings {
     let symbols = vec!["AAPL".into(), "BRK.B".into(), "BTC/USD".into()];
     let base = IexCloudSettings::new(Secret::new(SECRET), symbols);
-    IexCloudSettings { url: url + "/stable", endpoint: "tops".into(), timings, refused_wait: PATIENCE, ..base }
+    IexCloudSettings { url: url + "/stable", endpoint: "tops".into(), timings, ..base }
 }
 
 fn start(settings: &IexCloudSettings) -> Live {
     let iex = IexCloudLive::new(settings).unwrap();
-    Live::start(Venue::Oanda, iex.status(), |feed, stop| iex.spawn(feed, stop))
+    Live::start(Venue::IexCloud, iex.status(), |feed, stop| iex.spawn(feed, stop))
 }
 
 async fn accept_stream(venue: &HttpVenue) -> Exchange {
@@ -49,8 +50,8 @@ async fn asks_for_events_and_takes_in_their_data() {
         ..settings(venue.url(), patient())
     };
     for (settings, target) in [
-        (settings(venue.url(), patient()), "/stable/tops?token=TOKEN&symbols=aapl%2Cbrk.b%2Cbtcusd"),
-        (deep, "/stable/deep?token=TOKEN&symbols=aapl%2Cbrk.b%2Cbtcusd&channels=trades%2Cbook"),
+        (settings(venue.url(), patient()), "/stable/tops?token=TOKEN&symbols=aapl%2cbrk.b%2cbtcusd"),
+        (deep, "/stable/deep?token=TOKEN&symbols=aapl%2cbrk.b%2cbtcusd&channels=trades%2Cbook"),
     ] {
         let live = start(&settings);
         let mut line = accept_stream(&venue).await;
@@ -63,7 +64,11 @@ async fn asks_for_events_and_takes_in_their_data() {
         line.chunk(format!("data: [{},{}]\n\n", tops("AAPL", 2), tops("BRK.B", 2))).await;
         live.until("two more", || live.quotes() == 3).await;
         assert_eq!((live.count(FeedCounter::Frames), live.count(FeedCounter::MalformedFrames)), (2, 0));
-        live.end();
+        let listener = live.end();
+        let symbols: Vec<_> = listener.ticks.iter().map(|tick| listener.symbol(tick)).collect();
+        assert_eq!(symbols, ["AAPL", "AAPL", "BRK.B"]);
+        let TickBody::Quote(quote) = listener.ticks[0].body else { panic!("no quote") };
+        assert_eq!([quote.bid, quote.bid_size, quote.ask].map(|n| n.to_string()), ["185.5900", "100", "185.6400"]);
     }
 }
 
@@ -183,6 +188,10 @@ async fn an_answer_that_is_no_stream_is_no_end() {
     line.begin("text/html").await;
     line.until_given_up().await;
     venue.accept().await.answer("204 No Content", "", "").await;
+    // Addresses that are told again hold the token too.
+    let asked = venue.accept().await;
+    let said = format!("no idea what {} is", asked.target);
+    asked.answer("501 Not Implemented", "", &said).await;
     let begun = Instant::now();
     venue.accept().await.answer("503 Service Unavailable", "retry-after: 1\r\n", "later").await;
     let line = venue.accept().await;
@@ -191,7 +200,12 @@ async fn an_answer_that_is_no_stream_is_no_end() {
     live.until("told", || log().iter().any(|line| line.contains("The API key *********** is not valid."))).await;
     assert!(venue.nobody_comes_for(Duration::from_millis(800)).await);
     assert_eq!((live.status.state(), live.count(FeedCounter::Frames)), (FeedState::Down, 0));
-    for reason in ["no stream of events but `text/html`", "status 204 No Content", "status 503 Service Unavailable"] {
+    for reason in [
+        "no stream of events but `text/html`",
+        "status 204 No Content",
+        "what /stable/tops?token=*",
+        "status 503 Service Unavailable",
+    ] {
         assert!(log().iter().any(|line| line.contains(reason)), "{reason}: {:#?}", log());
     }
     live.end();

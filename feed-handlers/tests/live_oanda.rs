@@ -12,7 +12,7 @@ use feed_handlers::feed::FeedCounter;
 use feed_handlers::source::{FeedState, OandaLive, OandaSettings, Secret, Timings};
 use feed_handlers::venue::Venue;
 use http_venue::{Exchange, HttpVenue, Live, SECRET, log, patient};
-use support::PATIENCE;
+use protocol::TickBody;
 
 const HEARTBEAT: &str = "{\"type\":\"HEARTBEAT\",\"time\":\"2026-10-27T08:38:44.327443673Z\"}\n";
 
@@ -26,9 +26,9 @@ fn price(instrument: &str, ms: u32) -> String {
 }
 
 fn settings(url: String, timings: Timings) -> OandaSettings {
-    let symbols = vec!["EUR/USD".into(), "DE30_EUR".into()];
+    let symbols = vec!["EUR/USD".into(), "DE30_EUR=DE30/EUR".into()];
     let base = OandaSettings::new("101-004-1234567-001", Secret::new(SECRET), symbols);
-    OandaSettings { url, timings, refused_wait: PATIENCE, ..base }
+    OandaSettings { url, timings, ..base }
 }
 
 fn start(settings: &OandaSettings) -> Live {
@@ -58,7 +58,12 @@ async fn asks_for_the_stream_and_takes_in_what_comes() {
     line.chunk(price("EUR_USD", 1) + &price("DE30_EUR", 2)).await;
     live.until("two prices", || live.quotes() == 2).await;
     assert_eq!(live.count(FeedCounter::MalformedFrames), 0);
-    live.end();
+    assert_eq!(live.status.trouble(), None);
+    let listener = live.end();
+    let symbols: Vec<_> = listener.ticks.iter().map(|tick| listener.symbol(tick)).collect();
+    assert_eq!(symbols, ["EUR/USD", "DE30/EUR"]);
+    let TickBody::Quote(quote) = listener.ticks[0].body else { panic!("no quote") };
+    assert_eq!([quote.bid, quote.bid_size, quote.ask].map(|n| n.to_string()), ["1.19195", "10000000", "1.19218"]);
 }
 
 #[tokio::test]
@@ -76,16 +81,17 @@ async fn chunks_may_end_anywhere() {
     for byte in body.as_bytes() {
         line.chunk([*byte]).await;
     }
-    live.until_count(FeedCounter::Frames, frames).await;
-    // The `\r` of one line.
-    assert_eq!(live.count(FeedCounter::Bytes), bytes + 1);
+    // The last line; all others were taken in before.
+    live.until_count(FeedCounter::LineHeartbeats, 1).await;
+    // And the `\r` of one line.
+    assert_eq!([FeedCounter::Frames, FeedCounter::Bytes].map(|c| live.count(c)), [frames, bytes + 1]);
     // The chunks' own lengths may be cut too.
     let line_of_chunk = price("EUR_USD", 3);
     for byte in format!("{:x}\r\n{line_of_chunk}\r\n", line_of_chunk.len()).as_bytes() {
         line.raw([*byte]).await;
     }
-    live.until_count(FeedCounter::Frames, frames + 1).await;
-    assert_eq!((live.quotes(), live.count(FeedCounter::LineHeartbeats)), (3, 1));
+    live.until("the third price", || live.quotes() == 3).await;
+    assert_eq!(live.count(FeedCounter::Frames), frames + 1);
     assert_eq!(live.count(FeedCounter::MalformedFrames), 0);
     live.end();
 }
@@ -142,8 +148,7 @@ async fn a_silent_line_is_stale_and_then_given_up() {
     line.chunk(price("EUR_USD", 1)).await;
     live.until("up, or given up since", || live.status.state() != FeedState::Stale).await;
     // Chunks without a line that can be believed are no sign of life.
-    line.chunk("\n\n").await;
-    line.until_given_up().await;
+    line.until_given_up_in_spite_of("\ngarbage\n").await;
     let mut line = accept_stream(&venue).await;
     line.chunk(HEARTBEAT).await;
     live.until_count(FeedCounter::LineHeartbeats, 2).await;
@@ -201,11 +206,12 @@ async fn a_refusal_is_told_and_not_tried_again_soon() {
         assert_eq!(live.status.state(), FeedState::Down);
         let told = format!("refuses who we are, or what we ask: status {status}");
         assert!(log().iter().any(|line| line.contains(&told)), "{:#?}", log());
+        assert!(live.status.trouble().is_some_and(|trouble| trouble.contains(&told) && !trouble.contains(SECRET)));
         live.end();
     }
     // In the end it is.
     let venue = HttpVenue::open().await;
-    let live = start(&OandaSettings { refused_wait: Duration::from_millis(900), ..settings(venue.url(), patient()) });
+    let live = start(&settings(venue.url(), Timings { refused: Duration::from_millis(1_800), ..patient() }));
     let begun = Instant::now();
     venue.accept().await.answer("401 Unauthorized", "", "no JSON").await;
     let mut line = accept_stream(&venue).await;

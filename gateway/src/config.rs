@@ -8,6 +8,7 @@ mod entitlements;
 mod feed;
 mod overrides;
 mod sections;
+mod source;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -20,11 +21,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::entitlements::{Entitlements, TokenKey};
-pub use feed::{Bursts, Coinbase, Feed, FeedKind, Replay, Simulator, Speed, SpeedError, Symbols, UnknownSymbols, Url};
+pub use feed::{
+    Arbitration, Bursts, Coinbase, Feed, FeedKind, Limits, Outliers, Replay, Simulator, Speed, SpeedError, Symbols,
+    UnknownSymbols, Url,
+};
 use overrides::Override;
 pub use sections::{
     Admin, DeadLetters, Drain, Fanout, Log, LogFormat, Pin, Sequencer, Server, Session, SlowConsumer, Wait,
 };
+pub use source::{Quotes, Source, SourceEncoding};
 pub use tls::Tls;
 pub use units::{QuantityError, format_bytes, format_duration, parse_bytes, parse_duration};
 
@@ -89,6 +94,18 @@ impl ConfigError {
     /// An error about one key.
     pub fn of(key: &str, message: impl fmt::Display) -> ConfigError {
         ConfigError { problems: vec![Problem { key: key.to_owned(), origin: None, message: one_line(&message) }] }
+    }
+}
+
+impl ConfigError {
+    /// The same about another key, where it is one about `from`.
+    pub(crate) fn about(mut self, from: &str, to: &str) -> ConfigError {
+        for problem in self.problems.iter_mut().filter(|_| !to.is_empty()) {
+            if let Some(rest) = problem.key.strip_prefix(from) {
+                problem.key = format!("{to}{rest}");
+            }
+        }
+        self
     }
 }
 

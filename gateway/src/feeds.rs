@@ -3,22 +3,28 @@
 //! [`Feeds::open`] checks and prepares all of them, without a thread or a connection; [`Feeds::start`] starts them. Each
 //! has a source, a ring, counters and a state of its own, and its place in the list is its [`SourceId`].
 
+mod live;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use feed_handlers::arbitration::{Rank, SourceState};
 use feed_handlers::dead_letter::DeadLetters;
 use feed_handlers::doorbell::Doorbell;
 use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, FeedParts, QuoteOrigin, UnknownSymbols};
+use feed_handlers::quality::{FRESH_MAX_NS, Quality, QualityWriter};
 use feed_handlers::ring::{self, Publisher};
 use feed_handlers::source::{
-    Bursts, FeedStatus, Live, LiveSettings, Replay, Simulator, SimulatorSettings, StartGate, Stop, Timings,
-    default_symbols,
+    Bursts, FeedStatus, Replay, Simulator, SimulatorSettings, StartGate, Stop, default_symbols,
 };
+use feed_handlers::validation::{Limits, Outliers};
 use feed_handlers::venue::Venue;
 use protocol::message::FeedState;
 use protocol::{InstrumentTable, SourceId, Tick};
 
+use self::live::LiveSource;
 use crate::admin::Check;
 use crate::config::{self, ConfigError, FeedKind, Speed, Symbols};
 use crate::context::AwaitClients;
@@ -29,7 +35,7 @@ use crate::sequencing;
 enum Source {
     Simulator(Simulator),
     Replay(Replay),
-    Live(Box<Live>),
+    Live(LiveSource),
 }
 
 impl Source {
@@ -55,10 +61,33 @@ struct Planned {
     /// As clients see it in `x`.
     name: String,
     venue: Venue,
+    /// It makes its data up.
+    is_mock: bool,
     quotes: QuoteOrigin,
+    limits: Limits,
     source: Source,
     status: Arc<FeedStatus>,
     counters: Arc<FeedCounters>,
+    quality: (QualityWriter, Arc<Quality>),
+}
+
+impl Planned {
+    /// A feed with the venue's own quotes, and data that counts as real unless it is simulated.
+    fn new(config: &config::Feed, name: &str, venue: Venue, source: Source) -> Planned {
+        // A recording is as old as it is.
+        let fresh_max = if config.kind == FeedKind::Replay { i64::MAX } else { FRESH_MAX_NS };
+        Planned {
+            name: name.to_owned(),
+            venue,
+            is_mock: config.kind == FeedKind::Simulator,
+            quotes: QuoteOrigin::Quotes,
+            limits: limits(&config.limits, config.kind),
+            status: source.status(),
+            source,
+            counters: Arc::new(FeedCounters::new()),
+            quality: Quality::new(fresh_max),
+        }
+    }
 }
 
 /// All feeds, not started yet.
@@ -82,27 +111,40 @@ impl Feeds {
     /// # Errors
     /// [`ConfigError`] with the key that is wrong.
     pub(crate) fn open(config: &config::Feed, stop: &Arc<Stop>) -> anyhow::Result<Feeds> {
-        let (source, symbols, gate) = open_source(config, stop)?;
-        let description = describe(config, symbols.len());
-        let planned = Planned {
-            name: venue_name(config.kind).to_owned(),
-            venue: Venue::Coinbase,
-            quotes: QuoteOrigin::Quotes,
-            status: source.status(),
-            source,
-            counters: Arc::new(FeedCounters::new()),
+        let (planned, symbols, gate) = match config.kind {
+            FeedKind::Simulator => {
+                let (simulator, symbols) = open_simulator(&config.simulator)?;
+                (vec![Planned::new(config, "SIMULATOR", Venue::Coinbase, Source::Simulator(simulator))], symbols, None)
+            }
+            FeedKind::Replay => {
+                let (replay, gate) = open_replay(&config.replay, stop)?;
+                let symbols = replay.symbols().collect();
+                (vec![Planned::new(config, "COINBASE", Venue::Coinbase, Source::Replay(replay))], symbols, gate)
+            }
+            FeedKind::Coinbase => open_live(config, &[coinbase(&config.coinbase)], "feed.coinbase")?,
+            FeedKind::Live => open_live(config, &config.sources, "")?,
         };
+        let description = describe(config, symbols.len());
         let unknown = match config.unknown_symbols {
             config::UnknownSymbols::Learn => UnknownSymbols::Learn,
             config::UnknownSymbols::Refuse => UnknownSymbols::Refuse,
         };
         let ring_capacity = config.ring_capacity;
-        Ok(Feeds { planned: vec![planned], symbols, gate, unknown, ring_capacity, description })
+        Ok(Feeds { planned, symbols, gate, unknown, ring_capacity, description })
     }
 
     /// The feeds' names, by their [`SourceId`]s.
     pub(crate) fn names(&self) -> Vec<String> {
         self.planned.iter().map(|feed| feed.name.clone()).collect()
+    }
+
+    /// How much each is preferred, by their [`SourceId`]s: real before made up, then in the order of configuration.
+    pub(crate) fn ranks(&self) -> Vec<Rank> {
+        let rank = |(order, feed): (usize, &Planned)| Rank {
+            is_mock: feed.is_mock,
+            order: u16::try_from(order).unwrap_or(u16::MAX),
+        };
+        self.planned.iter().enumerate().map(rank).collect()
     }
 
     /// The canonical symbols that are known from the start.
@@ -139,7 +181,10 @@ impl Feeds {
         let rings = self.planned.iter().map(|feed| {
             let publisher = ring::ring(self.ring_capacity, doorbell.clone());
             let reader = publisher.reader();
-            (publisher, sequencing::Feed { reader, status: feed.status.clone(), told: FeedState::Up })
+            (
+                publisher,
+                sequencing::Feed { reader, status: feed.status.clone(), told: FeedState::Up, state: SourceState::Up },
+            )
         });
         let (publishers, feeds) = rings.unzip();
         (Publishers(publishers), feeds)
@@ -158,20 +203,35 @@ impl Feeds {
     ) -> std::io::Result<Vec<JoinHandle<()>>> {
         let unknown = self.unknown;
         let start = |(id, (planned, publisher)): (usize, (Planned, Publisher<Tick>))| {
-            let Planned { venue, quotes, source, counters, .. } = planned;
+            let Planned { venue, quotes, limits, source, counters, quality: (quality, _), .. } = planned;
             let feed = Feed::new(FeedParts {
                 source: SourceId(u8::try_from(id).unwrap_or(u8::MAX)),
                 venue,
                 instruments: instruments.clone(),
                 unknown,
                 quotes,
+                limits,
                 publisher,
                 counters,
+                quality,
                 dead_letters: dead_letters.cloned(),
             });
             source.spawn(feed, stop.clone())
         };
         self.planned.into_iter().zip(publishers.0).enumerate().map(start).collect()
+    }
+}
+
+fn limits(config: &config::Limits, kind: FeedKind) -> Limits {
+    let ns = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    Limits {
+        future_max_ns: ns(config.future_max),
+        age_max_ns: (kind != FeedKind::Replay).then(|| ns(config.age_max)),
+        outlier_ratio: config.outlier_ratio,
+        outliers: match config.outliers {
+            config::Outliers::Flag => Outliers::Flag,
+            config::Outliers::Drop => Outliers::Drop,
+        },
     }
 }
 
@@ -187,69 +247,75 @@ fn feeds_up(feeds: &[(String, Arc<FeedStatus>)]) -> Result<(), String> {
     Err(states.join(", "))
 }
 
-fn open_source(feed: &config::Feed, stop: &Arc<Stop>) -> anyhow::Result<(Source, Vec<String>, Option<AwaitClients>)> {
-    match feed.kind {
-        FeedKind::Simulator => {
-            let config::Simulator { symbols, rate, trade_share, zipf, bursts, seed } = &feed.simulator;
-            let symbols = match symbols {
-                Symbols::List(symbols) => symbols.clone(),
-                Symbols::Count(count) => default_symbols(*count),
-            };
-            let config::Bursts { factor, every, length } = *bursts;
-            let settings = SimulatorSettings {
-                symbols: symbols.clone(),
-                rate: *rate,
-                trade_share: *trade_share,
-                zipf: *zipf,
-                bursts: (factor > 1.0).then_some(Bursts { factor, every, length }),
-                seed: *seed,
-            };
-            let simulator = Simulator::new(&settings).map_err(|e| ConfigError::of("feed.simulator", e))?;
-            Ok((Source::Simulator(simulator), symbols, None))
-        }
-        FeedKind::Replay => {
-            let config::Replay { file, speed, repeat, after_clients } = &feed.replay;
-            let Some(file) = file else {
-                return Err(ConfigError::of("feed.replay.file", "needed where feed.kind is replay").into());
-            };
-            let replay = Replay::open(file).map_err(|e| ConfigError::of("feed.replay.file", e))?;
-            let speed = match speed {
-                Speed::Times(factor) => feed_handlers::source::Speed::Real(*factor),
-                Speed::Max => feed_handlers::source::Speed::Max,
-            };
-            let mut replay = replay.speed(speed).repeat(*repeat);
-            let symbols = replay.symbols().collect();
-            let start = (*after_clients > 0).then(|| AwaitClients {
-                gate: StartGate::closed(stop),
-                clients: *after_clients,
-                subscribed: AtomicUsize::new(0),
-            });
-            if let Some(start) = &start {
-                replay = replay.hold(start.gate.clone());
-            }
-            Ok((Source::Replay(replay), symbols, start))
-        }
-        FeedKind::Coinbase => {
-            let config::Coinbase { url, products, silence_timeout } = &feed.coinbase;
-            let symbols: Vec<String> = products.iter().map(|product| product.replacen('-', "/", 1)).collect();
-            let timings = Timings::of(Venue::Coinbase);
-            let settings = LiveSettings {
-                url: Some(url.expose().to_owned()),
-                symbols: symbols.clone(),
-                timings: Timings { silence: *silence_timeout, stale: timings.stale.min(*silence_timeout), ..timings },
-                ..LiveSettings::of(Venue::Coinbase)
-            };
-            let live = Live::new(&settings).map_err(|e| ConfigError::of("feed.coinbase", e))?;
-            Ok((Source::Live(Box::new(live)), symbols, None))
-        }
+fn open_simulator(config: &config::Simulator) -> Result<(Simulator, Vec<String>), ConfigError> {
+    let config::Simulator { symbols, rate, trade_share, zipf, bursts, seed } = config;
+    let symbols = match symbols {
+        Symbols::List(symbols) => symbols.clone(),
+        Symbols::Count(count) => default_symbols(*count),
+    };
+    let config::Bursts { factor, every, length } = *bursts;
+    let settings = SimulatorSettings {
+        symbols: symbols.clone(),
+        rate: *rate,
+        trade_share: *trade_share,
+        zipf: *zipf,
+        bursts: (factor > 1.0).then_some(Bursts { factor, every, length }),
+        seed: *seed,
+    };
+    let simulator = Simulator::new(&settings).map_err(|e| ConfigError::of("feed.simulator", e))?;
+    Ok((simulator, symbols))
+}
+
+fn open_replay(config: &config::Replay, stop: &Arc<Stop>) -> Result<(Replay, Option<AwaitClients>), ConfigError> {
+    let config::Replay { file, speed, repeat, after_clients } = config;
+    let Some(file) = file else {
+        return Err(ConfigError::of("feed.replay.file", "needed where feed.kind is replay"));
+    };
+    let replay = Replay::open(file).map_err(|e| ConfigError::of("feed.replay.file", e))?;
+    let speed = match speed {
+        Speed::Times(factor) => feed_handlers::source::Speed::Real(*factor),
+        Speed::Max => feed_handlers::source::Speed::Max,
+    };
+    let replay = replay.speed(speed).repeat(*repeat);
+    let gate = (*after_clients > 0).then(|| AwaitClients {
+        gate: StartGate::closed(stop),
+        clients: *after_clients,
+        subscribed: AtomicUsize::new(0),
+    });
+    match gate {
+        Some(gate) => Ok((replay.hold(gate.gate.clone()), Some(gate))),
+        None => Ok((replay, None)),
     }
 }
 
-/// The source's name as clients see it in `x`.
-fn venue_name(kind: FeedKind) -> &'static str {
-    match kind {
-        FeedKind::Simulator => "SIMULATOR",
-        FeedKind::Replay | FeedKind::Coinbase => "COINBASE",
+type Opened = (Vec<Planned>, Vec<String>, Option<AwaitClients>);
+
+/// The live sources, and their symbols without repeats. `key` names the one source where it is not of `feed.sources`.
+fn open_live(config: &config::Feed, sources: &[config::Source], key: &str) -> Result<Opened, ConfigError> {
+    let (mut planned, mut symbols): (_, Vec<String>) = (Vec::new(), Vec::new());
+    for (index, configured) in sources.iter().enumerate() {
+        let source = LiveSource::open(index, configured).map_err(|error| error.about("feed.sources[0]", key))?;
+        planned.push(Planned {
+            is_mock: configured.mock,
+            quotes: live::quotes(configured),
+            ..Planned::new(config, configured.name(), configured.venue, Source::Live(source))
+        });
+        for symbol in configured.symbols.iter().map(|symbol| live::symbol(symbol)) {
+            if !symbols.iter().any(|known| known == symbol) {
+                symbols.push(symbol.to_owned());
+            }
+        }
+    }
+    Ok((planned, symbols, None))
+}
+
+/// `feed.coinbase` as a source like any other.
+fn coinbase(config: &config::Coinbase) -> config::Source {
+    let config::Coinbase { url, products, silence_timeout } = config;
+    config::Source {
+        url: Some(url.clone()),
+        silence_timeout: Some(*silence_timeout),
+        ..config::Source::of(Venue::Coinbase, products.iter().map(|product| product.replacen('-', "/", 1)).collect())
     }
 }
 
@@ -261,6 +327,7 @@ fn describe(feed: &config::Feed, symbols: usize) -> String {
             format!("replay of {file}, speed {}", feed.replay.speed)
         }
         FeedKind::Coinbase => format!("Coinbase Exchange, {}", feed.coinbase.url),
+        FeedKind::Live => feed.sources.iter().map(config::Source::name).collect::<Vec<_>>().join(", "),
     };
     format!("{kind}, {symbols} symbols")
 }

@@ -16,6 +16,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use entitlements::{AddressLimit, Connections};
 use fanout::{HubConfig, Interest, Sequencer, SequencerConfig};
+use feed_handlers::arbitration::{Arbitration, ArbitrationSettings};
 use feed_handlers::bars::Bars;
 use feed_handlers::dead_letter::{DeadLetters, dead_letters};
 use feed_handlers::doorbell::{Doorbell, WaitStrategy};
@@ -31,7 +32,7 @@ use crate::door::Entrance;
 use crate::feeds::Feeds;
 use crate::metrics::Metrics;
 use crate::platform::dead_letters::DeadLetterFile;
-use crate::sequencing::{Reported, Sequencing, SharedSequencing, Waiting};
+use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
 use crate::shard::{self, Bell};
 use crate::transport::listener::{self, Listening};
 use crate::transport::tls::{Certificates, Watch};
@@ -145,6 +146,9 @@ impl Gateway {
         let bells = queues.iter().map(shard::ShardQueue::bell).collect();
         let sequencing = SharedSequencing::new(Sequencing {
             feeds: sequenced,
+            instruments: instruments.clone(),
+            arbitration: Arbitration::new(feeds.ranks(), arbitration_settings(&config.feed.arbitration)),
+            source_streams: SourceStreams::new(venues.clone()),
             sequencer: Sequencer::new(
                 SequencerConfig {
                     delay_ns: Some(i64::try_from(config.sequencer.delay().as_nanos()).unwrap_or(i64::MAX)),
@@ -327,6 +331,11 @@ fn listen(
         }
     }
     Ok(bound)
+}
+
+fn arbitration_settings(config: &config::Arbitration) -> ArbitrationSettings {
+    let ns = |duration: std::time::Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    ArbitrationSettings { stale_after_ns: ns(config.stale_after), fail_back_after_ns: ns(config.fail_back_after) }
 }
 
 /// Opens the file of dead letters and starts its thread. `None` where none are kept: no directory is known for them, or

@@ -8,22 +8,27 @@
 //! The thread waits for nobody but a shard whose queue is full; a live feed then laps it, which is counted here and
 //! announced where trades are missing.
 
+mod source_streams;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanout::{Body, Interest, Sequencer, Update};
+use feed_handlers::arbitration::{Arbitration, SourceState, Verdict};
 use feed_handlers::bars::{Bars, Finished};
 use feed_handlers::doorbell::Doorbell;
 use feed_handlers::indicators::IndicatorTable;
 use feed_handlers::ring::{Backlog, Polled, Reader};
 use feed_handlers::source::FeedStatus;
 use protocol::message::FeedState;
-use protocol::{ChannelKind, Class, InstrumentId, Interval, SourceId, Tick, TickBody, Trade};
+use protocol::{ChannelKind, Class, InstrumentId, InstrumentTable, Interval, SourceId, Tick, TickBody, Trade};
 
 use crate::context::wall_ns;
 use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
 use crate::shard::{Input, ShardQueue};
+
+pub(crate) use self::source_streams::{SourceStreams, source_symbol};
 
 /// Naps in a round of the shards' writes.
 const ROUND_NAPS: u32 = 8;
@@ -44,11 +49,16 @@ pub(crate) struct Feed {
     pub(crate) status: Arc<FeedStatus>,
     /// What the clients were told last.
     pub(crate) told: FeedState,
+    /// What arbitration was told last.
+    pub(crate) state: SourceState,
 }
 
 /// What a turn works on.
 pub(crate) struct Sequencing {
     pub(crate) feeds: Vec<Feed>,
+    pub(crate) instruments: Arc<InstrumentTable>,
+    pub(crate) arbitration: Arbitration,
+    pub(crate) source_streams: SourceStreams,
     pub(crate) sequencer: Sequencer,
     pub(crate) bars: Bars,
     /// `None` where they are not wanted.
@@ -159,12 +169,13 @@ impl Sequencing {
     }
 
     fn turn(&mut self, ticks_max: usize) -> Turn {
+        // Before the ticks: who may bring them depends on it.
+        self.tell_feed_states();
         let worked = self.take_ticks(ticks_max);
         self.pass_silence(worked);
         self.sequencer.serve_snapshots();
         let next_due = self.sequencer.release_delayed(wall_ns());
         self.hand_on();
-        self.tell_feed_states();
         self.report();
         self.turned = Instant::now();
         Turn { worked, next_due }
@@ -222,9 +233,26 @@ impl Sequencing {
         worked
     }
 
+    /// Sends a tick into the streams that it belongs to: the instrument's plain one, if arbitration has its source make it,
+    /// and that of its source alone, if there is one.
     fn take(&mut self, tick: &Tick) {
+        self.received = tick.ts_recv;
+        match self.arbitration.offer(tick, tick.ts_recv) {
+            Verdict::Publish => self.publish(tick),
+            Verdict::PublishAfterSwitch { .. } => {
+                self.metrics.add(Counter::SourceSwitches, 1);
+                self.publish(tick);
+            }
+            Verdict::Standby => self.metrics.add(Counter::TicksStandby, 1),
+            Verdict::Behind => self.metrics.add(Counter::TicksBehind, 1),
+        }
+        if let Some(instrument) = self.source_streams.find(&self.instruments, tick.instrument, tick.source) {
+            self.publish(&Tick { instrument, ..*tick });
+        }
+    }
+
+    fn publish(&mut self, tick: &Tick) {
         let Tick { instrument, source, flags: _, ts_event, ts_recv, body } = *tick;
-        self.received = ts_recv;
         let Sequencing { sequencer, bars, indicators, metrics, .. } = self;
         let mut finished = |instrument: InstrumentId, finished: Finished| {
             publish_finished(sequencer, indicators.as_mut(), metrics, source, ts_recv, instrument, finished);
@@ -288,7 +316,8 @@ impl Sequencing {
         let last = &mut self.trades[instrument.index()];
         let before = std::mem::replace(last, LastTrade { id, source: source.0, suspect: false });
         let missed = id.saturating_sub(before.id).saturating_sub(1);
-        (before.suspect && missed > 0).then_some(missed)
+        // The numbers of two sources have nothing to do with each other.
+        (before.suspect && before.source == source.0 && missed > 0).then_some(missed)
     }
 
     fn skip_trades(&mut self, instrument: InstrumentId, missed: u64) {
@@ -311,7 +340,14 @@ impl Sequencing {
 
     fn tell_feed_states(&mut self) {
         for (source, feed) in self.feeds.iter_mut().enumerate() {
-            let state = told_state(feed.status.state());
+            let now = feed.status.state();
+            let state = SourceState::from(now);
+            if feed.state != state {
+                feed.state = state;
+                let id = SourceId(u8::try_from(source).unwrap_or(u8::MAX));
+                self.arbitration.set_source_state(id, state, wall_ns());
+            }
+            let state = told_state(now);
             if feed.told != state {
                 feed.told = state;
                 push_all(&self.shards, &self.metrics, || Input::Feed { source, state });

@@ -20,6 +20,7 @@ use protocol::{
 
 use crate::context::{Context, Now};
 use crate::metrics::{Counter, ThreadMetrics};
+use crate::sequencing::source_symbol;
 
 /// Why a frame that is not of the session's encoding is refused.
 pub(crate) const WRONG_KIND: &str = "JSON is in text frames, MessagePack in binary frames";
@@ -208,7 +209,10 @@ impl Session {
         for item in &request.items {
             let selector = match item.symbol.as_str() {
                 "*" => Some(Selector::All),
-                symbol => instruments.find(symbol).map(Selector::One),
+                symbol => instruments
+                    .find(symbol)
+                    .or_else(|| source_symbol(symbol, instruments, &turn.context.venues))
+                    .map(Selector::One),
             };
             let Some(selector) = selector else {
                 refuse(&mut refused, ErrorCode::UnknownSymbol, item.channel.name(), &item.symbol, None);

@@ -65,7 +65,7 @@ pub struct Subscription {
     /// Of the request; 0 where it is absent or not one of ours.
     pub id: u64,
     pub epoch: u64,
-    pub channels: [Vec<String>; ChannelKind::COUNT],
+    pub channels: Box<[Vec<String>; ChannelKind::COUNT]>,
 }
 
 /// A refusal, in the server's words.
@@ -143,7 +143,7 @@ fn read(tag: &str, fields: &Map<String, Value>) -> Result<Message, String> {
             _ => Message::Other,
         },
         "subscription" => {
-            let mut channels = <[Vec<String>; ChannelKind::COUNT]>::default();
+            let mut channels = Box::<[Vec<String>; ChannelKind::COUNT]>::default();
             for kind in ChannelKind::ALL {
                 if kind.is_always_listed() || fields.contains_key(kind.name()) {
                     channels[kind as usize] = texts(fields, kind.name())?;

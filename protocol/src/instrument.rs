@@ -39,7 +39,8 @@ const FIAT: [&str; 24] = [
 impl AssetClass {
     /// The class of a canonical symbol.
     pub fn of(symbol: &str) -> AssetClass {
-        match symbol.split_once('/') {
+        let plain = symbol.split_once('@').map_or(symbol, |(plain, _)| plain);
+        match plain.split_once('/') {
             None => AssetClass::Equity,
             Some((base, quote)) if FIAT.contains(&base) && FIAT.contains(&quote) => AssetClass::Forex,
             Some(_) => AssetClass::Crypto,
@@ -57,7 +58,7 @@ impl AssetClass {
 }
 
 /// The text is no canonical symbol: empty, longer than 32 bytes, or with other characters than
-/// `A-Z 0-9 . - / _`.
+/// `A-Z 0-9 . - / _`, or with a second such name behind an `@`, that of its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a symbol: 1 to 32 of A-Z, 0-9 and . - _ /")]
 pub struct SymbolError;
@@ -149,7 +150,9 @@ impl InstrumentTable {
 /// [`SymbolError`] where it has not.
 pub fn check_symbol(text: &str) -> Result<(), SymbolError> {
     let allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_' | b'/');
-    if text.is_empty() || text.len() > SYMBOL_BYTES_MAX || !text.bytes().all(allowed) {
+    let (plain, source) = text.split_once('@').map_or((text, None), |(plain, source)| (plain, Some(source)));
+    let is_name = |text: &str| !text.is_empty() && text.bytes().all(allowed);
+    if text.len() > SYMBOL_BYTES_MAX || !is_name(plain) || !source.is_none_or(is_name) {
         return Err(SymbolError);
     }
     Ok(())

@@ -156,7 +156,8 @@ impl Serialize for ErrorMessage<'_> {
 /// Symbols by channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SymbolLists<'a> {
-    lists: [Vec<&'a str>; ChannelKind::COUNT],
+    /// Boxed: there are many kinds, and messages are passed by value.
+    lists: Box<[Vec<&'a str>; ChannelKind::COUNT]>,
 }
 
 impl<'a> SymbolLists<'a> {

@@ -17,7 +17,7 @@
 //!
 //! **Intervals** are a chain, as each divides the next. A trade is added to the bars of 5 s and of a minute; what a minute came
 //! to is folded into the bar of 5 minutes when it is final, that into the one of 15, and so on, which is as exact as adding
-//! each trade to all seven and takes half the time for a trade (`benches/benches/bars.rs`). A trade that is too late for
+//! each trade to all seven, and takes 155 ns a trade instead of 250 (`benches/benches/bars.rs`). A trade that is too late for
 //! its minute is added to the shortest bar that is not final.
 
 mod builder;

@@ -15,6 +15,8 @@ enum Step {
 use Step::{ConnectionLost, Frame, Heartbeat as Beat, Lap, LastMatch, Match, Ticker};
 
 const MIDNIGHT_NS: i64 = 1_618_617_600_000_000_000;
+/// When all frames come, Unix ns.
+const RECEIVED: i64 = MIDNIGHT_NS + 60_000_000_000;
 
 fn time(second: i64) -> String {
     let mut out = Vec::new();
@@ -59,6 +61,8 @@ fn new_feed(unknown: UnknownSymbols, known: &[&str]) -> (Feed, Reader<Tick>) {
         instruments,
         unknown,
         quotes: QuoteOrigin::Quotes,
+        limits: crate::validation::Limits::RECORDED,
+        quality: crate::quality::Quality::new(i64::MAX).0,
         publisher,
         counters: Arc::new(FeedCounters::new()),
         dead_letters: None,
@@ -75,7 +79,7 @@ fn drain(reader: &mut Reader<Tick>) -> Vec<String> {
         Polled::Lapped { lost } => panic!("{lost} ticks lost"),
     })
     .map(|tick| {
-        assert_eq!((tick.source, tick.ts_recv), (SourceId(3), 77));
+        assert_eq!((tick.source, tick.ts_recv), (SourceId(3), RECEIVED));
         let second = (tick.ts_event - MIDNIGHT_NS) as f64 / 1e9;
         match tick.body {
             TickBody::Trade(t) => {
@@ -106,7 +110,7 @@ fn check(steps: &[Step], ticks: &[String], counts: &[(FeedCounter, u64)]) {
         match step {
             ConnectionLost => feed.connection_lost(),
             Lap => feed.start_lap(),
-            _ => _ = feed.handle_frame(step.frame().as_bytes(), 77),
+            _ => _ = feed.handle_frame(step.frame().as_bytes(), RECEIVED),
         }
     }
     assert_eq!(drain(&mut reader), ticks);
@@ -335,7 +339,7 @@ fn unknown_products_are_learnt_or_refused() {
     let check = |unknown, names: &[&str], expected: &[&str]| {
         let (mut feed, mut reader) = new_feed(unknown, &["BTC/USD"]);
         for name in names {
-            feed.handle_frame(Match(1, 1).frame().replace("SKL-BTC", name).as_bytes(), 77);
+            feed.handle_frame(Match(1, 1).frame().replace("SKL-BTC", name).as_bytes(), RECEIVED);
         }
         let mut symbols = Vec::new();
         while let Polled::Record(tick) = reader.poll() {
@@ -346,10 +350,12 @@ fn unknown_products_are_learnt_or_refused() {
         assert_eq!(feed.counters().count(C::UnknownSymbols), refused as u64, "{unknown:?} {names:?}");
     };
     check(UnknownSymbols::Learn, &["ETH-USD", "BTC-USD"], &["ETH/USD", "BTC/USD"]);
+    // Two names of one product, whose trades are numbered as one: the second is a repeat.
+    check(UnknownSymbols::Learn, &["BTC-USD", "btc-usd"], &["BTC/USD"]);
     check(UnknownSymbols::Refuse, &["ETH-USD", "BTC-USD"], &["BTC/USD"]);
     // The table holds two.
     check(UnknownSymbols::Learn, &["ETH-USD", "SOL-USD", "BTC-USD"], &["ETH/USD", "BTC/USD"]);
-    let no_products = ["", "BTC", "-USD", "BTC-", "BTC/USD", "A/B-C", "btc-usd", "B C-USD", &"A-".repeat(40)];
+    let no_products = ["", "BTC", "-USD", "BTC-", "BTC/USD", "A/B-C", "B C-USD", &"A-".repeat(40)];
     check(UnknownSymbols::Learn, &no_products, &[]);
     check(UnknownSymbols::Refuse, &no_products, &[]);
 }
@@ -372,6 +378,8 @@ fn books_feed(dead_letters: Option<DeadLetters>) -> (Feed, Reader<Tick>) {
         instruments: Arc::new(InstrumentTable::with_capacity(2)),
         unknown: UnknownSymbols::Learn,
         quotes: QuoteOrigin::Books { depth: None },
+        limits: crate::validation::Limits::RECORDED,
+        quality: crate::quality::Quality::new(i64::MAX).0,
         publisher,
         counters: Arc::new(FeedCounters::new()),
         dead_letters,
@@ -397,7 +405,7 @@ fn quotes_are_the_tops_of_books() {
     let (mut feed, mut reader) = books_feed(None);
     let skl = || Some(Resync::Book("SKL-BTC".into()));
     let mut take = |frame: &str| {
-        let outcome = feed.handle_frame(frame.as_bytes(), 77);
+        let outcome = feed.handle_frame(frame.as_bytes(), RECEIVED);
         (drain(&mut reader), outcome.is_alive, feed.poll_resync())
     };
     let nothing = || (vec![], true, None);
@@ -432,9 +440,9 @@ fn quotes_are_the_tops_of_books() {
 #[test]
 fn a_cut_line_ends_the_books() {
     let (mut feed, mut reader) = books_feed(None);
-    feed.handle_frame(snapshot("1.0", "1.2").as_bytes(), 77);
+    feed.handle_frame(snapshot("1.0", "1.2").as_bytes(), RECEIVED);
     feed.connection_lost();
-    feed.handle_frame(change("buy", "1.1", "5", 1).as_bytes(), 77);
+    feed.handle_frame(change("buy", "1.1", "5", 1).as_bytes(), RECEIVED);
     assert_eq!(drain(&mut reader), ["quote 1.0x2 1.2x3 @0"]);
     assert_eq!(feed.poll_resync(), Some(Resync::Book("SKL-BTC".into())));
 }
@@ -443,7 +451,7 @@ fn a_cut_line_ends_the_books() {
 fn a_hole_in_the_lines_numbers_asks_for_a_new_line() {
     let (mut feed, _reader) = books_feed(None);
     let mut take = |number| {
-        feed.handle(b"", 77, |on_event| {
+        feed.handle(b"", RECEIVED, |on_event| {
             on_event(Event::LineSequence(number));
             Ok(())
         });
@@ -452,12 +460,43 @@ fn a_hole_in_the_lines_numbers_asks_for_a_new_line() {
     assert_eq!([5, 6, 8, 9].map(&mut take), [None, None, Some(Resync::Line), None]);
     assert_eq!(take(3), Some(Resync::Line), "they do not go back either");
     feed.connection_lost();
-    feed.handle(b"", 77, |on_event| {
+    feed.handle(b"", RECEIVED, |on_event| {
         on_event(Event::LineSequence(0));
         Ok(())
     });
     assert_eq!(feed.poll_resync(), None, "each connection begins anew");
     assert_eq!(feed.counters().count(C::LineGaps), 2);
+}
+
+#[test]
+fn a_name_that_is_told_needs_no_form() {
+    // The table holds two.
+    let (mut feed, mut reader) = new_feed(UnknownSymbols::Refuse, &[]);
+    assert!(feed.learn_name(b"skl:btc 1", "SKL/BTC"));
+    assert!(feed.learn_token(408_065, "INFY"));
+    assert!(feed.learn_name(b"skl:btc 1", "INFY") && feed.learn_token(408_065, "SKL/BTC"), "they stay what they are");
+    assert!(!feed.learn_name(b"more", "MORE") && !feed.learn_token(1, "more"));
+    assert!(feed.learn_name(b"SKLBTC", "SKL/BTC"), "another name of a known one");
+    // One instrument is one product, whatever it is called.
+    for (id, name) in [(1, "skl:btc 1"), (2, "SKLBTC"), (2, "skl:btc 1"), (3, "more")] {
+        feed.handle_frame(Match(id, 1).frame().replace("SKL-BTC", name).as_bytes(), RECEIVED);
+    }
+    let price = Decimal::parse(b"1573.70").unwrap();
+    for token in [408_065, 1] {
+        let symbol = Symbol::Token(token);
+        let (time, age) = (MIDNIGHT_NS, Age::Live);
+        let trade = VenueTrade { symbol, id: None, price, size: price, taker: None, time, age };
+        feed.handle(b"", RECEIVED, |on_event| {
+            on_event(Event::Trade(trade));
+            Ok(())
+        });
+    }
+    let mut symbols = Vec::new();
+    while let Polled::Record(tick) = reader.poll() {
+        symbols.push(feed.instruments().symbol(tick.instrument).to_owned());
+    }
+    assert_eq!(symbols, ["SKL/BTC", "SKL/BTC", "INFY"]);
+    assert_eq!(feed.counters().count(C::UnknownSymbols), 2);
 }
 
 #[test]
@@ -472,14 +511,14 @@ fn what_is_invalid_becomes_a_dead_letter() {
         (r#"{"type":"received"}"#.to_owned(), None),
     ];
     for (frame, _) in &frames {
-        feed.handle_frame(frame.as_bytes(), 77);
+        feed.handle_frame(frame.as_bytes(), RECEIVED);
     }
     let counters = feed.counters().clone();
     drop(feed);
     for (frame, fault) in frames {
         let Some((part, reason)) = fault else { continue };
         let frame = frame.into_bytes().into();
-        assert_eq!(office.take(), Some(DeadLetter { source: SourceId(3), part, reason, ts_recv: 77, frame }));
+        assert_eq!(office.take(), Some(DeadLetter { source: SourceId(3), part, reason, ts_recv: RECEIVED, frame }));
     }
     assert_eq!(office.take(), None);
     assert_eq!((counters.count(C::DeadLetters), counters.count(C::DeadLettersDropped)), (3, 0));

@@ -16,18 +16,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use form_urlencoded::byte_serialize;
 use hyper::StatusCode;
 use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
 use super::http::{FetchLimits, FetchRequest, Fetched, fetch};
-use super::http_settings::{
-    HttpSettingsError, base_url, check_secret, check_times, is_currency, is_equity, translated,
-};
+use super::http_settings::{HttpSettingsError, base_url, check_secret, introduce, is_currency, is_equity, products};
 use super::http_stream::{shown, spawn};
 use super::poll_schedule::{PollBudget, PollSchedule, Turn};
 use super::random::Random;
+use super::script::Product;
 use super::{FeedState, FeedStatus, Secret, Stop, wall_ns};
 use crate::decode::alpha_vantage::decode_answer;
 use crate::decode::event::{ControlKind, Event};
@@ -39,9 +37,11 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Symbols of one source.
 const SYMBOLS_MAX: usize = 1_000;
 
-/// First and longest wait after a refusal for asking too much. The first reaches into the next minute, whoever's.
-const THROTTLED_WAIT_MIN: Duration = Duration::from_secs(62);
+/// Longest wait after a refusal for asking too much, unless the settings or the venue want more.
 const THROTTLED_WAIT_MAX: Duration = Duration::from_secs(3_600);
+
+/// Longest of the [`PollTimings`]: such a time can be added to any clock.
+const TIMING_MAX: Duration = Duration::from_secs(86_400);
 
 /// What is asked for equities. Pairs are asked for their exchange rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +85,10 @@ pub struct PollTimings {
     pub backoff_min: Duration,
     /// Upper bound of every such wait. `backoff_min <= backoff_max`
     pub backoff_max: Duration,
-    /// How long to wait after the venue refused the key.
-    pub refused_wait: Duration,
+    /// The wait after the venue says that we ask too much; it doubles with each further time, up to an hour.
+    pub throttled: Duration,
+    /// The wait after the venue refuses the key.
+    pub refused: Duration,
 }
 
 impl Default for PollTimings {
@@ -96,7 +98,9 @@ impl Default for PollTimings {
             stale: Duration::from_secs(60),
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
-            refused_wait: Duration::from_secs(300),
+            // Into the next minute, whoever's.
+            throttled: Duration::from_secs(62),
+            refused: Duration::from_secs(300),
         }
     }
 }
@@ -108,7 +112,7 @@ pub struct AlphaVantageSettings {
     pub url: String,
     /// The key, which stands in the address.
     pub api_key: Secret,
-    /// Canonical: `AAPL`, `EUR/USD`.
+    /// Canonical (`AAPL`, `EUR/USD`), or with the venue's name before it (`TSCO.LON=TSCO`).
     pub symbols: Vec<String>,
     pub equities: EquityFunction,
     pub budget: PollBudget,
@@ -142,7 +146,7 @@ pub struct AlphaVantageLive {
 
 /// What is asked for one symbol.
 struct Poll {
-    symbol: String,
+    product: Product,
     request: FetchRequest,
 }
 
@@ -166,31 +170,32 @@ impl AlphaVantageLive {
     /// [`HttpSettingsError`] where a setting is out of its range.
     pub fn new(settings: &AlphaVantageSettings) -> Result<AlphaVantageLive, HttpSettingsError> {
         let AlphaVantageSettings { url, api_key, symbols, equities, budget, timings } = settings;
-        let PollTimings { request, stale, backoff_min, backoff_max, refused_wait } = *timings;
-        check_times(&[request, stale, backoff_min, backoff_max, refused_wait])?;
-        if backoff_min > backoff_max {
+        let PollTimings { request, stale, backoff_min, backoff_max, throttled, refused } = *timings;
+        let times = [request, stale, backoff_min, backoff_max, throttled, refused];
+        let in_range = |time: &Duration| !time.is_zero() && *time <= TIMING_MAX;
+        if !times.iter().all(in_range) || backoff_min > backoff_max {
             return Err(HttpSettingsError::Timings);
         }
         if budget.per_minute == 0 || budget.per_day == Some(0) {
             return Err(HttpSettingsError::Budget);
         }
         check_secret("api_key", api_key)?;
-        let key: String = byte_serialize(api_key.reveal().as_bytes()).collect();
+        let key = api_key.reveal_in_address();
         let limits = FetchLimits { connect: request, total: request, body_bytes_max: ANSWER_BYTES_MAX };
         let base = FetchRequest::new(base_url(url)?, limits)?;
-        let queries = translated(symbols, SYMBOLS_MAX, "AAPL or EUR/USD", |symbol| query(symbol, *equities))?;
-        let poll = |(symbol, query): (&String, String)| {
-            let request = base.with_query(&format!("{query}&apikey={key}"))?;
-            Ok(Poll { symbol: symbol.clone(), request })
+        let products = products(symbols, SYMBOLS_MAX, "a symbol like AAPL or EUR/USD", name)?;
+        let poll = |product: Product| {
+            let request = base.with_query(&format!("{}&apikey={key}", query(&product.name, *equities)))?;
+            Ok(Poll { product, request })
         };
-        let polls = symbols.iter().zip(queries).map(poll).collect::<Result<Vec<_>, HttpSettingsError>>()?;
+        let polls = products.into_iter().map(poll).collect::<Result<Vec<_>, HttpSettingsError>>()?;
         Ok(AlphaVantageLive {
             schedule: PollSchedule::new(polls.len(), *budget),
             polls,
             api_key: api_key.clone(),
             timings: *timings,
             status: FeedStatus::new(),
-            throttled_wait: THROTTLED_WAIT_MIN,
+            throttled_wait: throttled,
         })
     }
 
@@ -208,6 +213,9 @@ impl AlphaVantageLive {
 
     /// Asks, for ever.
     async fn run(mut self, mut feed: Feed) {
+        for poll in &self.polls {
+            introduce(std::slice::from_ref(&poll.product), &mut feed);
+        }
         let mut backoff = Backoff::new(self.timings.backoff_min, self.timings.backoff_max, Random::from_system());
         let stale_after = self.timings.stale.max(self.schedule.interval() * 2);
         let mut latest = Instant::now();
@@ -242,7 +250,7 @@ impl AlphaVantageLive {
             Ok(Fetched { status, retry_after, body }) => {
                 let body = self.api_key.masked(&body);
                 match status {
-                    StatusCode::OK => take_in(&body, &poll.symbol, feed),
+                    StatusCode::OK => take_in(&body, &poll.product.name, feed),
                     StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Reply::Refused(shown(&body)),
                     StatusCode::TOO_MANY_REQUESTS => Reply::Throttled { retry_after },
                     _ if retry_after.is_some() => Reply::Throttled { retry_after },
@@ -254,10 +262,10 @@ impl AlphaVantageLive {
 
     /// Draws the consequences.
     fn handle_reply(&mut self, at: usize, reply: Reply, backoff: &mut Backoff) {
-        let symbol = &self.polls[at].symbol;
+        let symbol = self.polls[at].product.symbol.clone();
         let wait = match reply {
             Reply::Data => {
-                self.throttled_wait = THROTTLED_WAIT_MIN;
+                self.throttled_wait = self.timings.throttled;
                 self.set_state(FeedState::Up, "the venue answers");
                 return;
             }
@@ -267,7 +275,7 @@ impl AlphaVantageLive {
             }
             Reply::Throttled { retry_after } => {
                 let wait = self.throttled_wait.max(retry_after.unwrap_or_default());
-                self.throttled_wait = (self.throttled_wait * 2).min(THROTTLED_WAIT_MAX);
+                self.throttled_wait = (self.throttled_wait * 2).min(THROTTLED_WAIT_MAX.max(self.timings.throttled));
                 tracing::warn!(symbol, ?wait, "the venue says that we ask too much");
                 self.set_state(FeedState::Stale, "the venue says that we ask too much");
                 wait
@@ -275,7 +283,7 @@ impl AlphaVantageLive {
             Reply::Refused(said) => {
                 tracing::warn!(symbol, said, "the venue refuses the key");
                 self.set_state(FeedState::Down, "the venue refuses the key");
-                self.timings.refused_wait
+                self.timings.refused
             }
             Reply::Failed(why) => {
                 tracing::warn!(symbol, "no answer of the venue: {why}");
@@ -287,17 +295,21 @@ impl AlphaVantageLive {
     }
 
     fn set_state(&self, state: FeedState, reason: &str) {
-        if self.status.set(state) {
+        let changes = self.status.set(state);
+        if !state.is_up() {
+            self.status.set_trouble(Some(reason));
+        }
+        if changes {
             tracing::info!(state = state.name(), reason, "the source changed its state");
         }
     }
 }
 
-/// Hands an answer to the feed, and tells what it is.
-fn take_in(body: &[u8], symbol: &str, feed: &mut Feed) -> Reply {
+/// Hands an answer to the question for the instrument of this name to the feed, and tells what it is.
+fn take_in(body: &[u8], name: &str, feed: &mut Feed) -> Reply {
     let mut has_data = false;
     let outcome = feed.handle(body, wall_ns(), |on_event| {
-        decode_answer(body, Some(symbol.as_bytes()), &mut |event| {
+        decode_answer(body, Some(name.as_bytes()), &mut |event| {
             has_data |= matches!(event, Event::Bar(_) | Event::Quote(_) | Event::Trade(_));
             on_event(event);
         })
@@ -310,15 +322,117 @@ fn take_in(body: &[u8], symbol: &str, feed: &mut Feed) -> Reply {
     }
 }
 
-/// What to ask for a canonical symbol, but for the key.
-fn query(symbol: &str, equities: EquityFunction) -> Option<String> {
-    match (symbol.split_once('/'), equities) {
-        (Some((base, quote)), _) => (is_currency(base) && is_currency(quote))
-            .then(|| format!("function=CURRENCY_EXCHANGE_RATE&from_currency={base}&to_currency={quote}")),
-        (None, _) if !is_equity(symbol) => None,
-        (None, EquityFunction::GlobalQuote) => Some(format!("function=GLOBAL_QUOTE&symbol={symbol}")),
+/// The venue's name of a canonical symbol: the same.
+fn name(symbol: &str) -> Option<String> {
+    let is_known = match symbol.split_once('/') {
+        Some((base, quote)) => is_currency(base) && is_currency(quote),
+        None => is_equity(symbol),
+    };
+    is_known.then(|| symbol.to_owned())
+}
+
+/// What to ask for the instrument of this name, but for the key.
+fn query(name: &str, equities: EquityFunction) -> String {
+    match (name.split_once('/'), equities) {
+        (Some((from, to)), _) => format!("function=CURRENCY_EXCHANGE_RATE&from_currency={from}&to_currency={to}"),
+        (None, EquityFunction::GlobalQuote) => format!("function=GLOBAL_QUOTE&symbol={name}"),
         (None, EquityFunction::Intraday(interval)) => {
-            Some(format!("function=TIME_SERIES_INTRADAY&symbol={symbol}&interval={}", interval.name()))
+            format!("function=TIME_SERIES_INTRADAY&symbol={name}&interval={}", interval.name())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> AlphaVantageSettings {
+        AlphaVantageSettings::new(Secret::new("K3Y"), vec!["AAPL".into(), "EUR/USD".into()])
+    }
+
+    #[track_caller]
+    fn check_refused(change: impl FnOnce(&mut AlphaVantageSettings), message: &str) {
+        let mut settings = settings();
+        change(&mut settings);
+        let refused = AlphaVantageLive::new(&settings).err().expect(message).to_string();
+        assert!(refused.starts_with(message) && !refused.contains('\n') && !refused.contains("K3Y"), "{refused}");
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        assert!(AlphaVantageLive::new(&settings()).is_ok());
+        for url in ["", "www.alphavantage.co/query", "ftp://www.alphavantage.co", "https://", "https://me:K3Y@host/"] {
+            check_refused(|s| s.url = url.into(), "url: ");
+        }
+        check_refused(|s| s.url += "?apikey=K3Y", "url: ");
+        check_refused(|s| s.api_key = Secret::new(" "), "api_key: it is empty");
+        check_refused(|s| s.symbols.clear(), "symbols: 1 to 1000 are needed, not 0");
+        check_refused(|s| s.symbols = vec!["A".into(); 1_001], "symbols: 1 to 1000 are needed, not 1001");
+        for symbol in ["", "aapl", "A&apikey=X", "EUR/", "/USD", "EUR/USD/JPY", ".A", "A&b=A", &"A".repeat(33)] {
+            check_refused(|s| s.symbols.push(symbol.into()), &format!("symbols: `{symbol}` is neither a symbol like"));
+        }
+        check_refused(|s| s.symbols.push("AAPL=APPLE".into()), "symbols: the venue's name `AAPL` stands");
+        check_refused(|s| s.budget.per_minute = 0, "budget: ");
+        check_refused(|s| s.budget.per_day = Some(0), "budget: ");
+        check_refused(|s| s.timings.request = Duration::ZERO, "timings: ");
+        check_refused(|s| s.timings.stale = Duration::from_secs(86_401), "timings: ");
+        check_refused(|s| s.timings.backoff_min = Duration::from_secs(61), "timings: ");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = format!("{:?} {:?}", settings(), AlphaVantageLive::new(&settings()).unwrap().polls[0].request);
+        assert!(shown.contains("www.alphavantage.co") && !shown.contains("K3Y"), "{shown}");
+    }
+
+    #[track_caller]
+    fn check_query(symbol: &str, equities: EquityFunction, expected: &str) {
+        assert_eq!(query(symbol, equities), expected);
+    }
+
+    #[test]
+    fn the_asset_class_decides_what_is_asked() {
+        let intraday = EquityFunction::Intraday(IntradayInterval::FifteenMinutes);
+        check_query("BRK.B", EquityFunction::GlobalQuote, "function=GLOBAL_QUOTE&symbol=BRK.B");
+        check_query("AAPL", intraday, "function=TIME_SERIES_INTRADAY&symbol=AAPL&interval=15min");
+        let rate = "function=CURRENCY_EXCHANGE_RATE&from_currency=BTC&to_currency=CNY";
+        check_query("BTC/CNY", EquityFunction::GlobalQuote, rate);
+        check_query("BTC/CNY", intraday, rate);
+    }
+
+    /// How long nothing is asked after a reply, in whole seconds.
+    fn hold(live: &mut AlphaVantageLive, reply: Reply) -> u64 {
+        let mut backoff = Backoff::new(live.timings.backoff_min, live.timings.backoff_max, Random::seeded(1));
+        live.schedule = PollSchedule::new(2, PollBudget { per_minute: u32::MAX, per_day: None });
+        let now = Instant::now();
+        live.handle_reply(0, reply, &mut backoff);
+        match live.schedule.poll(now.into_std()) {
+            Turn::Ask(_) => 0,
+            Turn::Wait(until) => (until - now.into_std()).as_secs(),
+        }
+    }
+
+    #[test]
+    fn who_asks_too_much_waits_longer_each_time() {
+        let mut live = AlphaVantageLive::new(&settings()).unwrap();
+        let throttled = |seconds| Reply::Throttled { retry_after: Some(Duration::from_secs(seconds)) };
+        let waits: Vec<_> = (0..9).map(|_| hold(&mut live, throttled(1))).collect();
+        assert_eq!(waits, [62, 124, 248, 496, 992, 1_984, 3_600, 3_600, 3_600]);
+        assert_eq!(live.status.state(), FeedState::Stale);
+        // The venue may ask for more, and a good answer ends it.
+        assert_eq!(hold(&mut live, throttled(7_200)), 7_200);
+        assert_eq!(hold(&mut live, Reply::Data), 0);
+        assert_eq!(live.status.state(), FeedState::Up);
+        assert_eq!(hold(&mut live, Reply::Throttled { retry_after: None }), 62);
+    }
+
+    #[test]
+    fn other_replies_have_their_own_waits() {
+        let mut live = AlphaVantageLive::new(&settings()).unwrap();
+        assert_eq!(hold(&mut live, Reply::Data), 0);
+        assert_eq!((hold(&mut live, Reply::Nothing), live.status.state()), (0, FeedState::Up));
+        assert_eq!((hold(&mut live, Reply::Refused("no".into())), live.status.state()), (300, FeedState::Down));
+        assert_eq!(hold(&mut live, Reply::Data), 0);
+        assert_eq!((hold(&mut live, Reply::Failed("no".into())), live.status.state()), (0, FeedState::Down));
     }
 }

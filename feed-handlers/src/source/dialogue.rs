@@ -182,7 +182,7 @@ impl Dialogue {
     /// What is to be done now. To be called again, once it is done, until it is to wait.
     pub(super) fn poll(&mut self, now: Instant) -> Act {
         if let Some(ending) = self.overdue(now) {
-            return Act::End(ending);
+            return Act::End(self.ending.get_or_insert(ending).clone());
         }
         if self.phase >= Phase::Subscribing && self.next_ping.is_some_and(|at| at <= now) {
             self.next_ping = self.script.ping.map(|every| now + every);

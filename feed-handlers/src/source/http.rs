@@ -224,9 +224,7 @@ async fn ask(request: &FetchRequest, io: impl Read + Write + Send + Unpin + 'sta
     let task = tokio::spawn(async move { _ = connection.await });
     let connection = Connection(task.abort_handle());
     let mut get = Request::new(String::new());
-    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-    // Only the path of an address that was parsed before: it is one.
-    *get.uri_mut() = path.parse().unwrap_or_default();
+    *get.uri_mut() = request.uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from);
     get.headers_mut().clone_from(&request.headers);
     let (head, body) = sender.send_request(get).await.map_err(broken)?.into_parts();
     let (status, headers, host) = (head.status, head.headers, request.host.clone());
@@ -294,3 +292,6 @@ fn retry_after(text: &str, now_ns: i64) -> Option<Duration> {
     let wait = u64::try_from(at.saturating_sub(now_ns)).unwrap_or(0);
     Some(Duration::from_nanos(wait).min(RETRY_AFTER_MAX))
 }
+
+#[cfg(test)]
+mod tests;

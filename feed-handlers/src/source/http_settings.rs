@@ -2,16 +2,13 @@
 //!
 //! Pure. Deliberately absent: what only one venue knows, such as its names of instruments.
 
-use std::time::Duration;
-
+use super::Secret;
 use super::http::RequestError;
-use super::{Secret, Timings};
+use super::script::Product;
+use crate::feed::Feed;
 
-/// Longest of all times in settings: such a time can be added to any clock.
-const TIME_MAX: Duration = Duration::from_secs(86_400);
-
-/// Longest name of an instrument, bytes: that of a canonical symbol.
-const SYMBOL_BYTES_MAX: usize = 32;
+/// Longest name of an instrument at a venue, bytes.
+const NAME_BYTES_MAX: usize = 64;
 
 /// Why settings are refused. Begins with the name of the setting, and shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,8 +23,10 @@ pub enum HttpSettingsError {
     Endpoint { endpoint: String },
     #[error("symbols: 1 to {max} are needed, not {count}")]
     SymbolCount { count: usize, max: usize },
-    #[error("symbols: `{symbol}` is none of this venue ({form})")]
+    #[error("symbols: `{symbol}` is neither {form} nor NAME=SYMBOL")]
     Symbol { symbol: String, form: &'static str },
+    #[error("symbols: the venue's name `{name}` stands there twice")]
+    Twice { name: String },
     #[error("budget: at least one request a minute and a day is needed")]
     Budget,
     #[error("timings: all above 0 and at most a day, stale <= silence and backoff_min <= backoff_max are needed")]
@@ -58,21 +57,49 @@ pub(super) fn check_secret(setting: &'static str, secret: &Secret) -> Result<(),
     Ok(())
 }
 
-/// The venue's names of `symbols`, as `translate` gives them; `form` says what it takes.
-pub(super) fn translated(
+/// The instruments of the settings: each symbol, which is canonical, with the name that `name_of` makes of it, or, where
+/// it is written `NAME=SYMBOL`, with the name that is given. `form` says what `name_of` takes.
+pub(super) fn products(
     symbols: &[String],
     max: usize,
     form: &'static str,
-    translate: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<String>, HttpSettingsError> {
+    name_of: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<Product>, HttpSettingsError> {
     if symbols.is_empty() || symbols.len() > max {
         return Err(HttpSettingsError::SymbolCount { count: symbols.len(), max });
     }
-    let translated = |symbol: &String| {
-        let name = Some(symbol).filter(|symbol| symbol.len() <= SYMBOL_BYTES_MAX).and_then(|symbol| translate(symbol));
-        name.ok_or_else(|| HttpSettingsError::Symbol { symbol: symbol.clone(), form })
-    };
-    symbols.iter().map(translated).collect()
+    let mut products: Vec<Product> = Vec::with_capacity(symbols.len());
+    for given in symbols {
+        let (name, symbol) = match given.split_once('=') {
+            Some((name, symbol)) => (Some(name.to_owned()), symbol),
+            None => (name_of(given), given.as_str()),
+        };
+        // None of these has a meaning in an address, or in a list of names that stands there.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/');
+        let is_name = |name: &String| (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain);
+        let name = name.filter(is_name).filter(|_| protocol::check_symbol(symbol).is_ok());
+        let name = name.ok_or_else(|| HttpSettingsError::Symbol { symbol: given.clone(), form })?;
+        if products.iter().any(|known| known.name == name) {
+            return Err(HttpSettingsError::Twice { name });
+        }
+        products.push(Product { name, symbol: symbol.to_owned() });
+    }
+    Ok(products)
+}
+
+/// The names of the products, as a list in an address.
+pub(super) fn listed(products: &[Product]) -> String {
+    let names: Vec<&str> = products.iter().map(|product| product.name.as_str()).collect();
+    names.join("%2C")
+}
+
+/// Tells the feed what the venue calls the instruments.
+pub(super) fn introduce(products: &[Product], feed: &mut Feed) {
+    for Product { name, symbol } in products {
+        if !feed.learn_name(name.as_bytes(), symbol) {
+            tracing::warn!(symbol, "no room for this instrument: it will not be heard");
+        }
+    }
 }
 
 /// Whether it is the name of a currency or of one side of a pair.
@@ -84,16 +111,4 @@ pub(super) fn is_currency(text: &str) -> bool {
 pub(super) fn is_equity(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
     text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric()) && text.bytes().all(allowed)
-}
-
-pub(super) fn check_timings(timings: &Timings, others: &[Duration]) -> Result<(), HttpSettingsError> {
-    let Timings { connect, stale, silence, backoff_min, backoff_max, .. } = *timings;
-    let times = [connect, stale, silence, backoff_min, backoff_max];
-    check_times(times.iter().chain(others))?;
-    if stale > silence || backoff_min > backoff_max { Err(HttpSettingsError::Timings) } else { Ok(()) }
-}
-
-pub(super) fn check_times<'a>(times: impl IntoIterator<Item = &'a Duration>) -> Result<(), HttpSettingsError> {
-    let in_range = |time: &Duration| !time.is_zero() && *time <= TIME_MAX;
-    if times.into_iter().all(in_range) { Ok(()) } else { Err(HttpSettingsError::Timings) }
 }

@@ -13,11 +13,13 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::http::{self, Answer, FetchError, FetchLimits, FetchRequest};
+use super::http_settings::introduce;
 use super::random::Random;
+use super::script::Product;
 use super::{FeedState, FeedStatus, Secret, Stop, Timings, wall_ns};
 use crate::decode::DecodeError;
 use crate::decode::event::{ControlKind, Event};
@@ -74,8 +76,8 @@ pub(super) struct HttpStream<F> {
     /// What the answer's content has to be.
     pub(super) content_type: Option<&'static str>,
     pub(super) timings: Timings,
-    /// How long a venue that refuses who we are is left alone.
-    pub(super) refused_wait: Duration,
+    /// What is asked for.
+    pub(super) products: Vec<Product>,
     pub(super) status: Arc<FeedStatus>,
 }
 
@@ -102,6 +104,25 @@ enum LineEnd {
     Unreadable(SseError),
     #[error("silent for {0:?}")]
     Silent(Duration),
+}
+
+impl LineEnd {
+    /// How long the settings want the venue to be left alone after this.
+    fn rest(&self, timings: &Timings) -> Duration {
+        match self {
+            LineEnd::Refused { .. } | LineEnd::Said(ControlKind::AuthRefused) => timings.refused,
+            LineEnd::Throttled { .. } | LineEnd::Said(ControlKind::Throttled) => timings.throttled,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How long the venue wants to be left alone.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            LineEnd::Throttled { retry_after, .. } | LineEnd::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
 }
 
 /// The bounds of a stream's requests. Only refusals are read as a whole.
@@ -137,7 +158,10 @@ pub(super) fn spawn(
 impl<F: Framing> HttpStream<F> {
     /// Keeps a connection, for ever.
     pub(super) async fn run(mut self, mut feed: Feed) {
-        let mut backoff = Backoff::new(self.timings.backoff_min, self.timings.backoff_max, Random::from_system());
+        introduce(&self.products, &mut feed);
+        let Timings { backoff_min, backoff_max, .. } = self.timings;
+        let (mut backoff, mut random) =
+            (Backoff::new(backoff_min, backoff_max, Random::from_system()), Random::from_system());
         let mut is_first = true;
         loop {
             let start = Instant::now();
@@ -157,22 +181,14 @@ impl<F: Framing> HttpStream<F> {
                 }
             };
             self.status.set(FeedState::Down);
-            // The jitter comes on top of what the venue asked for: it asks everybody for the same.
-            let wait = self.least_wait(&end) + backoff.next_wait();
-            let until = (Instant::now() + wait).max(start + CONNECT_INTERVAL);
+            self.status.set_trouble(Some(&end.to_string()));
+            // Jitter comes on top of what the venue asked for: it asks everybody for the same.
+            let at_least = end.retry_after().or(self.framing.retry()).unwrap_or_default();
+            let long = end.rest(&self.timings).mul_f64(0.5 + 0.5 * random.unit());
+            let pace = (start + CONNECT_INTERVAL).saturating_duration_since(Instant::now());
+            let wait = long.max(at_least + backoff.next_wait()).max(pace);
             tracing::warn!(host = self.request.host(), ?wait, "the line to the venue is down: {end}");
-            tokio::time::sleep_until(until).await;
-        }
-    }
-
-    /// How long this end has us wait, backoff aside.
-    fn least_wait(&self, end: &LineEnd) -> Duration {
-        match end {
-            LineEnd::Refused { .. } | LineEnd::Said(ControlKind::AuthRefused) => self.refused_wait,
-            LineEnd::Throttled { retry_after, .. } | LineEnd::Status { retry_after, .. } => {
-                retry_after.unwrap_or_default()
-            }
-            _ => self.framing.retry().unwrap_or_default(),
+            sleep(wait).await;
         }
     }
 
@@ -186,7 +202,7 @@ impl<F: Framing> HttpStream<F> {
             let content_type = answer.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
             let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
             if !essence.trim_ascii().eq_ignore_ascii_case(expected.as_bytes()) {
-                return Err(LineEnd::ContentType(shown(content_type)));
+                return Err(LineEnd::ContentType(shown(&self.secret.masked(content_type))));
             }
         }
         tracing::info!(host = self.request.host(), "connected to the venue");
@@ -242,6 +258,7 @@ impl<F: Framing> HttpStream<F> {
                         self.timings.stale
                     } else {
                         if self.status.set(FeedState::Stale) {
+                            self.status.set_trouble(Some("the venue is silent"));
                             tracing::warn!(host = self.request.host(), ?silent, "the venue is silent");
                         }
                         self.timings.silence
@@ -279,5 +296,6 @@ impl<F: Framing> HttpStream<F> {
 
 /// The beginning of a text from the venue, safe to print.
 pub(super) fn shown(text: &[u8]) -> String {
-    text.trim_ascii()[..text.trim_ascii().len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string()
+    let text = text.trim_ascii();
+    text[..text.len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string()
 }

@@ -12,13 +12,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use form_urlencoded::byte_serialize;
 use hyper::header;
 
 use super::http::FetchRequest;
-use super::http_settings::{
-    HttpSettingsError, base_url, check_secret, check_timings, is_currency, is_equity, translated,
-};
+use super::http_settings::{HttpSettingsError, base_url, check_secret, is_currency, is_equity, listed, products};
 use super::http_stream::{self, Framing, HttpStream, Life};
 use super::{FeedStatus, Secret, Stop, Timings};
 use crate::decode::event::Event;
@@ -47,11 +44,9 @@ pub struct IexCloudSettings {
     pub channels: Vec<String>,
     /// The publishable token, which stands in the address.
     pub token: Secret,
-    /// Canonical: `AAPL`, `BTC/USD`.
+    /// Canonical (`AAPL`, `BTC/USD`), or with the venue's name before it (`BRK.A=BRK-A`).
     pub symbols: Vec<String>,
     pub timings: Timings,
-    /// How long to wait after the venue refused the token.
-    pub refused_wait: Duration,
 }
 
 impl IexCloudSettings {
@@ -66,7 +61,6 @@ impl IexCloudSettings {
             token,
             symbols,
             timings,
-            refused_wait: Duration::from_secs(300),
         }
     }
 }
@@ -78,16 +72,20 @@ impl IexCloudLive {
     /// # Errors
     /// [`HttpSettingsError`] where a setting is out of its range.
     pub fn new(settings: &IexCloudSettings) -> Result<IexCloudLive, HttpSettingsError> {
-        let IexCloudSettings { url, endpoint, channels, token, symbols, timings, refused_wait } = settings;
-        check_timings(timings, &[*refused_wait])?;
+        let IexCloudSettings { url, endpoint, channels, token, symbols, timings } = settings;
+        if !timings.are_valid() {
+            return Err(HttpSettingsError::Timings);
+        }
         check_secret("token", token)?;
         let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if let Some(name) = std::iter::once(endpoint).chain(channels).find(|name| !is_name(name)) {
             return Err(HttpSettingsError::Endpoint { endpoint: name.clone() });
         }
-        let symbols = translated(symbols, SYMBOLS_MAX, "AAPL or BTC/USD", venue_symbol)?.join("%2C");
-        let token_text: String = byte_serialize(token.reveal().as_bytes()).collect();
-        let mut url = format!("{}/{endpoint}?token={token_text}&symbols={symbols}", base_url(url)?);
+        let products = products(symbols, SYMBOLS_MAX, "a symbol like AAPL or BTC/USD", venue_symbol)?;
+        // Asked for in lower case, named in upper case.
+        let symbols = listed(&products).to_ascii_lowercase();
+        let (base, token_text) = (base_url(url)?, token.reveal_in_address());
+        let mut url = format!("{base}/{endpoint}?token={token_text}&symbols={symbols}");
         if !channels.is_empty() {
             url = format!("{url}&channels={}", channels.join("%2C"));
         }
@@ -102,7 +100,7 @@ impl IexCloudLive {
             life: Life::Bytes,
             content_type: Some("text/event-stream"),
             timings: *timings,
-            refused_wait: *refused_wait,
+            products,
             status: FeedStatus::new(),
         }))
     }
@@ -149,11 +147,53 @@ fn decode<'a>(frame: &'a [u8], mut on_event: &mut dyn FnMut(Event<'a>)) -> Resul
     iex_cloud::decode(frame, &mut on_event)
 }
 
-/// `spy` for `SPY`, `btcusd` for `BTC/USD`.
+/// `SPY` for itself, `BTCUSD` for `BTC/USD`.
 fn venue_symbol(symbol: &str) -> Option<String> {
     match symbol.split_once('/') {
         Some((base, quote)) => (is_currency(base) && is_currency(quote)).then(|| format!("{base}{quote}")),
         None => is_equity(symbol).then(|| symbol.to_owned()),
     }
-    .map(|name| name.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> IexCloudSettings {
+        IexCloudSettings::new(Secret::new("T0K3N"), vec!["AAPL".into()])
+    }
+
+    #[track_caller]
+    fn check_refused(change: impl FnOnce(&mut IexCloudSettings), message: &str) {
+        let mut settings = settings();
+        change(&mut settings);
+        let refused = IexCloudLive::new(&settings).err().expect(message).to_string();
+        assert!(refused.starts_with(message) && !refused.contains('\n') && !refused.contains("T0K3N"), "{refused}");
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        assert!(IexCloudLive::new(&settings()).is_ok());
+        for url in ["", "cloud-sse.iexapis.com", "wss://cloud-sse.iexapis.com", "https://a?token=T0K3N"] {
+            check_refused(|s| s.url = url.into(), "url: ");
+        }
+        check_refused(|s| s.endpoint.clear(), "endpoint: ``");
+        check_refused(|s| s.endpoint = "tops?x".into(), "endpoint: `tops?x`");
+        check_refused(|s| s.channels.push("a&b".into()), "endpoint: `a&b`");
+        check_refused(|s| s.token = Secret::new(""), "token: it is empty");
+        check_refused(|s| s.symbols.clear(), "symbols: 1 to 50 are needed, not 0");
+        check_refused(|s| s.symbols = vec!["A".into(); 51], "symbols: 1 to 50 are needed, not 51");
+        for symbol in ["", "aapl", "A B", "A&b", "BTC/", "-A", "A,B=A", &"A".repeat(33)] {
+            check_refused(|s| s.symbols.push(symbol.into()), &format!("symbols: `{symbol}` is neither a symbol like"));
+        }
+        check_refused(|s| s.symbols.push("AAPL=APPLE".into()), "symbols: the venue's name `AAPL` stands");
+        check_refused(|s| s.timings.refused = Duration::ZERO, "timings: ");
+        check_refused(|s| s.timings.stale = Duration::from_secs(601), "timings: ");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = format!("{:?} {:?}", settings(), IexCloudLive::new(&settings()).unwrap().0.request);
+        assert!(shown.contains("cloud-sse.iexapis.com") && !shown.contains("T0K3N"), "{shown}");
+    }
 }

@@ -28,12 +28,13 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_asyn
 use super::backoff::Backoff;
 use super::dialogue::{Act, Dialogue, Ending};
 use super::http::{FetchError, FetchLimits, FetchRequest, Fetched, fetch};
+use super::live_settings::{Credentials, Encoding, LiveError, LiveSettings};
 use super::random::Random;
 use super::script::{Name, Renewal, Request, Said, Script};
 use super::secret::Secret;
 use super::timings::Timings;
 use super::{FeedState, FeedStatus, LINE_BYTES_MAX, Stop, tls, venues, wall_ns};
-use crate::feed::{Feed, FeedCounter, QuoteOrigin};
+use crate::feed::{Feed, FeedCounter};
 use crate::venue::Venue;
 
 /// Largest message: a book snapshot has several MB.
@@ -44,103 +45,6 @@ const BOOK_BYTES_MAX: usize = 8 << 20;
 
 /// How long a venue that says "too much" over HTTP, and not for how long, is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
-
-/// In what form a venue writes, where it leaves the choice to us.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Encoding {
-    #[default]
-    Json,
-    /// Alpaca only.
-    MessagePack,
-}
-
-/// Who we are to the venue.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Credentials {
-    /// An API key or, for Finnhub, the token.
-    pub key: Option<Secret>,
-    /// The key's secret or, for Kite, the access token.
-    pub secret: Option<Secret>,
-}
-
-/// What to connect to, and what for.
-#[derive(Clone, PartialEq, Eq)]
-pub struct LiveSettings {
-    pub venue: Venue,
-    /// `wss://...`; `ws://...` is for tests on the same machine. `None` for the venue's own address. Never shown.
-    pub url: Option<String>,
-    /// `https://...`, where books are fetched: for Binance, and needed there where `url` is set and quotes come from books.
-    pub snapshot_url: Option<String>,
-    /// Canonical (`BTC/USD`, `AAPL`), or with the venue's name before it (`BINANCE:BTCUSDT=BTC/USDT`); for Kite always
-    /// with the instrument's token (`408065=INFY`).
-    pub symbols: Vec<String>,
-    /// What the feed makes its quotes of: it is to be made with the same.
-    pub quotes: QuoteOrigin,
-    pub encoding: Encoding,
-    pub credentials: Credentials,
-    pub timings: Timings,
-}
-
-impl LiveSettings {
-    /// The venue's own address and timings; no symbols yet, and no credentials.
-    pub fn of(venue: Venue) -> LiveSettings {
-        LiveSettings {
-            venue,
-            url: None,
-            snapshot_url: None,
-            symbols: Vec::new(),
-            quotes: QuoteOrigin::Quotes,
-            encoding: Encoding::Json,
-            credentials: Credentials::default(),
-            timings: Timings::of(venue),
-        }
-    }
-}
-
-/// Without addresses, which may hold secrets.
-impl std::fmt::Debug for LiveSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LiveSettings")
-            .field("venue", &self.venue)
-            .field("symbols", &self.symbols)
-            .field("quotes", &self.quotes)
-            .field("encoding", &self.encoding)
-            .field("credentials", &self.credentials)
-            .field("timings", &self.timings)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why settings are refused. Begins with the name of the setting, and shows no secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LiveError {
-    #[error("venue: {} has no WebSocket that is spoken here", venue.name())]
-    NoWebSocket { venue: Venue },
-    #[error("url: a ws:// or wss:// address is needed")]
-    Url,
-    #[error("snapshot_url: an https:// address is needed")]
-    SnapshotUrl,
-    #[error("snapshot_url: needed where url is set and quotes come from books")]
-    SnapshotUrlMissing,
-    #[error("symbols: 1 to {count_max} are needed, not {count}")]
-    SymbolCount { count: usize, count_max: usize },
-    #[error("symbols: `{symbol}` {why}")]
-    Symbol { symbol: String, why: &'static str },
-    #[error("{what}: {} needs it", venue.name())]
-    Credentials { what: &'static str, venue: Venue },
-    #[error("credentials: they hold bytes that no header or address can hold")]
-    CredentialBytes,
-    #[error("quotes: {} gives no books that quotes could come from", venue.name())]
-    Books { venue: Venue },
-    #[error("quotes: the depth of books is to be one of {depths:?}")]
-    Depth { depths: &'static [usize] },
-    #[error("encoding: {} writes JSON only", venue.name())]
-    Encoding { venue: Venue },
-    #[error("timings: all above 0 and at most a day, stale <= silence and backoff_min <= backoff_max are needed")]
-    Timings,
-    #[error("tls: {0}")]
-    Tls(String),
-}
 
 /// The live feed of a venue.
 pub struct Live {
@@ -255,6 +159,11 @@ impl Live {
         Arc::clone(&self.status)
     }
 
+    /// The canonical symbols that it subscribes to.
+    pub fn symbols(&self) -> impl Iterator<Item = &str> {
+        self.script.names.iter().map(|name| name.symbol.as_str())
+    }
+
     /// Starts the thread, which ends after `stop`. The feed is to be one of the same venue and origin of quotes.
     ///
     /// # Errors
@@ -324,8 +233,7 @@ impl Live {
                 }
             };
             let end = self.masked(&end.to_string());
-            self.status.set(FeedState::Down);
-            self.status.set_trouble(Some(&end));
+            self.status.set_troubled(FeedState::Down, &end);
             tracing::warn!(host = self.host, ?wait, "the line to the venue is down: {end}");
             tokio::time::sleep(wait).await;
         }
@@ -389,6 +297,11 @@ impl Live {
             }
             tokio::select! {
                 biased;
+                // First, and seldom: a busy line must not hold it back.
+                (name, fetched) = completed(&mut fetching) => {
+                    fetching = None;
+                    self.take_book(name, fetched, feed, &mut dialogue);
+                }
                 message = socket.next() => {
                     let ts_recv = wall_ns();
                     let outcome = match payload(message) {
@@ -401,10 +314,6 @@ impl Live {
                         Some(outcome) => dialogue.handle_frame(outcome, now),
                         None => dialogue.handle_traffic(now),
                     }
-                }
-                (name, fetched) = completed(&mut fetching) => {
-                    fetching = None;
-                    self.take_book(name, fetched, feed, &mut dialogue);
                 }
                 () = &mut timer => continue,
             }
@@ -430,15 +339,16 @@ impl Live {
 
     /// Tells everybody how the source is.
     fn tell(&self, state: FeedState) {
-        if !self.status.set(state) {
+        if self.status.state() == state {
             return;
         }
         if state == FeedState::Stale {
             let trouble = format!("silent for {:?}", self.timings.stale);
             tracing::warn!(host = self.host, "the venue is {trouble}");
-            self.status.set_trouble(Some(&trouble));
+            self.status.set_troubled(state, &trouble);
         } else {
             tracing::info!(host = self.host, "the venue is heard");
+            self.status.set(state);
         }
     }
 

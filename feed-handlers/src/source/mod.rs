@@ -15,6 +15,7 @@ mod http_stream;
 mod iex_cloud;
 mod lines;
 mod live;
+mod live_settings;
 mod market;
 mod oanda;
 mod poll_schedule;
@@ -31,7 +32,8 @@ pub use alpha_vantage::{AlphaVantageLive, AlphaVantageSettings, EquityFunction, 
 pub use capture::{Capture, CaptureError, CaptureReader, CapturedFrame, LINE_BYTES_MAX};
 pub use http_settings::HttpSettingsError;
 pub use iex_cloud::{IexCloudLive, IexCloudSettings};
-pub use live::{Credentials, Encoding, Live, LiveError, LiveSettings};
+pub use live::Live;
+pub use live_settings::{Credentials, Encoding, LiveError, LiveSettings};
 pub use oanda::{OandaLive, OandaSettings};
 pub use poll_schedule::PollBudget;
 pub use replay::{Replay, Speed, SpeedError};
@@ -100,6 +102,13 @@ impl FeedStatus {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// As [`Self::set`], to a state in which the source is not up, for this reason. Who sees the state finds its reason.
+    fn set_troubled(&self, state: FeedState, trouble: &str) -> bool {
+        debug_assert!(!state.is_up());
+        self.set_trouble(Some(trouble));
+        self.set(state)
+    }
+
     fn set_trouble(&self, trouble: Option<&str>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble.map(Arc::from);
     }
@@ -115,11 +124,11 @@ impl FeedStatus {
     fn set(&self, state: FeedState) -> bool {
         let changes = self.state() != state;
         if changes {
-            // Relaxed: see `state`.
-            self.state.store(state as u8, Ordering::Relaxed);
             if state.is_up() {
                 self.set_trouble(None);
             }
+            // Relaxed: see `state`. The reason has a lock of its own.
+            self.state.store(state as u8, Ordering::Relaxed);
         }
         changes
     }

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::header;
+use hyper::header::{self, HeaderName};
 
 use super::http::FetchRequest;
-use super::http_settings::{HttpSettingsError, base_url, check_secret, check_timings, is_currency, translated};
+use super::http_settings::{HttpSettingsError, base_url, check_secret, is_currency, listed, products};
 use super::http_stream::{self, Framing, HttpStream, Life};
 use super::lines::Lines;
 use super::{FeedStatus, Secret, Stop, Timings};
@@ -42,11 +42,9 @@ pub struct OandaSettings {
     pub account: String,
     /// What the account's owner was given to sign in with.
     pub token: Secret,
-    /// Canonical (`EUR/USD`) or as the venue writes them (`EUR_USD`).
+    /// Canonical (`EUR/USD`), or with the venue's name before it (`DE30_EUR=DE30/EUR`).
     pub symbols: Vec<String>,
     pub timings: Timings,
-    /// How long to wait after the venue refused the token or the account.
-    pub refused_wait: Duration,
 }
 
 impl OandaSettings {
@@ -59,7 +57,6 @@ impl OandaSettings {
             token,
             symbols,
             timings,
-            refused_wait: Duration::from_secs(300),
         }
     }
 }
@@ -71,18 +68,20 @@ impl OandaLive {
     /// # Errors
     /// [`HttpSettingsError`] where a setting is out of its range.
     pub fn new(settings: &OandaSettings) -> Result<OandaLive, HttpSettingsError> {
-        let OandaSettings { url, account, token, symbols, timings, refused_wait } = settings;
-        check_timings(timings, &[*refused_wait])?;
+        let OandaSettings { url, account, token, symbols, timings } = settings;
+        if !timings.are_valid() {
+            return Err(HttpSettingsError::Timings);
+        }
         check_secret("token", token)?;
         if account.is_empty() || !account.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             return Err(HttpSettingsError::Account { account: account.clone() });
         }
-        let form = "EUR/USD or EUR_USD";
-        let instruments = translated(symbols, INSTRUMENTS_MAX, form, instrument)?.join("%2C");
-        let url = format!("{}/v3/accounts/{account}/pricing/stream?instruments={instruments}", base_url(url)?);
+        let products = products(symbols, INSTRUMENTS_MAX, "a pair like EUR/USD", instrument)?;
+        let base = base_url(url)?;
+        let url = format!("{base}/v3/accounts/{account}/pricing/stream?instruments={}", listed(&products));
         let request = FetchRequest::new(&url, http_stream::limits(timings))?
             .with_header(header::AUTHORIZATION, &format!("Bearer {}", token.reveal()))?
-            .with_header("accept-datetime-format".parse().unwrap_or(header::ACCEPT), "RFC3339")?;
+            .with_header(HeaderName::from_static("accept-datetime-format"), "RFC3339")?;
         Ok(OandaLive(HttpStream {
             request,
             framing: Lines::new(LINE_BYTES_MAX),
@@ -91,7 +90,7 @@ impl OandaLive {
             life: Life::Frames,
             content_type: None,
             timings: *timings,
-            refused_wait: *refused_wait,
+            products,
             status: FeedStatus::new(),
         }))
     }
@@ -142,8 +141,54 @@ fn decode<'a>(frame: &'a [u8], mut on_event: &mut dyn FnMut(Event<'a>)) -> Resul
     oanda::decode(frame, &mut on_event)
 }
 
-/// The venue's name of an instrument that is given by either name.
+/// `EUR_USD` for `EUR/USD`.
 fn instrument(symbol: &str) -> Option<String> {
-    let (base, quote) = symbol.split_once(['/', '_'])?;
+    let (base, quote) = symbol.split_once('/')?;
     (is_currency(base) && is_currency(quote)).then(|| format!("{base}_{quote}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> OandaSettings {
+        OandaSettings::new("101-004-1234567-001", Secret::new("T0K3N"), vec!["EUR/USD".into()])
+    }
+
+    #[track_caller]
+    fn check_refused(change: impl FnOnce(&mut OandaSettings), message: &str) {
+        let mut settings = settings();
+        change(&mut settings);
+        let refused = OandaLive::new(&settings).err().expect(message).to_string();
+        assert!(refused.starts_with(message) && !refused.contains('\n') && !refused.contains("T0K3N"), "{refused}");
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        assert!(OandaLive::new(&settings()).is_ok());
+        for url in
+            ["", "stream-fxtrade.oanda.com", "wss://stream-fxtrade.oanda.com", "https://a?b=c", "https://a:T0K3N@b"]
+        {
+            check_refused(|s| s.url = url.into(), "url: ");
+        }
+        check_refused(|s| s.account.clear(), "account: ");
+        check_refused(|s| s.account = "../x".into(), "account: `../x`");
+        check_refused(|s| s.token = Secret::new(""), "token: it is empty");
+        check_refused(|s| s.token = Secret::new("T0K3N\r\nhost: elsewhere"), "token: no header can hold it");
+        check_refused(|s| s.symbols.clear(), "symbols: 1 to 500 are needed, not 0");
+        check_refused(|s| s.symbols = vec!["A/B".into(); 501], "symbols: 1 to 500 are needed, not 501");
+        for symbol in ["", "EURUSD", "EUR/", "/USD", "EUR_USD", "eur/usd", "A/B&c", "A,B=A/B", "=A/B", "A_B=a"] {
+            check_refused(|s| s.symbols.push(symbol.into()), &format!("symbols: `{symbol}` is neither a pair like"));
+        }
+        check_refused(|s| s.symbols.push("EUR_USD=EUR/USD".into()), "symbols: the venue's name `EUR_USD` stands");
+        check_refused(|s| s.timings.refused = Duration::ZERO, "timings: ");
+        check_refused(|s| s.timings.connect = Duration::ZERO, "timings: ");
+        check_refused(|s| s.timings.stale = Duration::from_secs(11), "timings: ");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = format!("{:?} {:?}", settings(), OandaLive::new(&settings()).unwrap().0.request);
+        assert!(shown.contains("stream-fxtrade.oanda.com") && !shown.contains("T0K3N"), "{shown}");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::live::{LiveError, LiveSettings};
+use super::live_settings::{LiveError, LiveSettings};
 use super::secret::Secret;
 use crate::decode::DecodeError;
 use crate::decode::event::Event;
@@ -94,10 +94,13 @@ pub(super) enum Renewal {
     /// There are no books, or only a new connection brings them.
     Line,
     /// By these messages about the product of this name.
-    Requests(Box<dyn Fn(&str) -> Vec<Request> + Send + Sync>),
+    Requests(RenewalRequests),
     /// By a `GET` of this address with a query of the product's name; `decode` reads the answer.
     Fetch { url: String, query: fn(&str) -> String, decode: DecodeBook, pace: Pace },
 }
+
+/// What is to be said so that the book of the product of this name is sent anew.
+pub(super) type RenewalRequests = Box<dyn Fn(&str) -> Vec<Request> + Send + Sync>;
 
 /// Decodes the book of the product of this name.
 pub(super) type DecodeBook =
@@ -185,7 +188,13 @@ pub(super) fn url(settings: &LiveSettings, default: &str) -> String {
 /// The address with parameters of this name and value added.
 pub(super) fn with_query(url: &str, parameters: &[(&str, &str)]) -> String {
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-    let joint = if url.contains('?') { '&' } else { '?' };
+    // Without a path, a request would begin with the question mark, and no server takes that.
+    let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    let joint = match (url.contains('?'), has_path) {
+        (true, _) => "&",
+        (false, true) => "?",
+        (false, false) => "/?",
+    };
     format!("{url}{joint}{query}")
 }
 
@@ -258,7 +267,7 @@ mod tests {
     #[test]
     fn what_is_no_symbol_is_refused() {
         let check = |symbols: &[&str], expected: &str| {
-            let refused = products(&settings(symbols), 2, dashed).err().expect(expected).to_string();
+            let refused = products(&settings(symbols), 2, dashed).expect_err(expected).to_string();
             assert!(refused.starts_with("symbols: ") && refused.contains(expected), "{symbols:?}: {refused}");
         };
         check(&[], "not 0");
@@ -284,5 +293,6 @@ mod tests {
         }
         assert_eq!(with_query("ws://h/p", &[("token", "a&b=c d")]), "ws://h/p?token=a%26b%3Dc+d");
         assert_eq!(with_query("ws://h/p?x=1", &[("y", "2")]), "ws://h/p?x=1&y=2");
+        assert_eq!(with_query("ws://h", &[("x", "1"), ("y", "2")]), "ws://h/?x=1&y=2");
     }
 }

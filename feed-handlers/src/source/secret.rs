@@ -5,34 +5,44 @@
 
 use std::borrow::Cow;
 
+use form_urlencoded::byte_serialize;
 use memchr::memmem;
 
 /// Text that signs in. Its `Debug` shows that there is one, and nothing of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    /// As an address holds it, where that is another text.
+    in_address: Option<String>,
+}
 
 impl Secret {
     pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
+        let text = text.into();
+        let in_address: String = byte_serialize(text.as_bytes()).collect();
+        Secret { in_address: Some(in_address).filter(|in_address| *in_address != text), text }
     }
 
     pub(super) fn reveal(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// As an address holds it.
+    pub(super) fn reveal_in_address(&self) -> &str {
+        self.in_address.as_deref().unwrap_or(&self.text)
     }
 
     /// What the venue sent, with `*` wherever it repeats the secret: frames reach the log and the dead letters, and
-    /// venues do write keys into their errors ("We have detected your API key as ..."). All other bytes stay in
-    /// their places.
+    /// venues do write keys into their errors ("We have detected your API key as ..."), and addresses. All other
+    /// bytes stay in their places.
     pub(super) fn masked<'a>(&self, frame: &'a [u8]) -> Cow<'a, [u8]> {
-        let finder = memmem::Finder::new(self.0.as_bytes());
-        if self.0.is_empty() || finder.find(frame).is_none() {
-            return Cow::Borrowed(frame);
+        let mut masked = Cow::Borrowed(frame);
+        for text in [Some(&self.text), self.in_address.as_ref()].into_iter().flatten().filter(|text| !text.is_empty()) {
+            for at in memmem::find_iter(frame, text.as_bytes()) {
+                masked.to_mut()[at..at + text.len()].fill(b'*');
+            }
         }
-        let mut masked = frame.to_vec();
-        for at in finder.find_iter(frame) {
-            masked[at..at + self.0.len()].fill(b'*');
-        }
-        Cow::Owned(masked)
+        masked
     }
 }
 
@@ -57,6 +67,7 @@ mod tests {
         check("K3Y", "your key is K3", "your key is K3");
         check("", "anything", "anything");
         check("**", "*****K", "*****K");
+        check("K/Y", "not found: /?key=K%2FY&a=K/Y K%2", "not found: /?key=*****&a=*** K%2");
     }
 
     #[test]

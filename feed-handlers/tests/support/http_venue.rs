@@ -1,6 +1,9 @@
 //! A venue of one's own over HTTP: a server on this machine that reads requests and says, byte by byte, what the test
 //! wants it to say. And the log of the sources, in which no secret may appear.
 
+// Each test file is a crate of its own and uses a part of this.
+#![allow(dead_code)]
+
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex, Once};
 use std::thread::JoinHandle;
@@ -33,6 +36,8 @@ pub(crate) fn patient() -> Timings {
         silence: PATIENCE,
         backoff_min: Duration::from_millis(1),
         backoff_max: Duration::from_millis(5),
+        throttled: Duration::from_millis(1),
+        refused: PATIENCE,
         ..Timings::default()
     }
 }
@@ -121,6 +126,19 @@ impl Exchange {
         self.raw(format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}")).await;
     }
 
+    /// Sends this chunk again and again until the client ends the connection.
+    pub(crate) async fn until_given_up_in_spite_of(mut self, chunk: &str) {
+        let chunk = format!("{:x}\r\n{chunk}\r\n", chunk.len());
+        let given_up = async {
+            while self.socket.write_all(chunk.as_bytes()).await.is_ok() {
+                if let Ok(Ok(0) | Err(_)) = timeout(Duration::from_millis(20), self.socket.read(&mut [0; 64])).await {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, given_up).await.expect("the client gives up");
+    }
+
     /// Waits until the client ended the connection.
     pub(crate) async fn until_given_up(mut self) {
         let mut rest = [0; 64];
@@ -155,9 +173,8 @@ impl Live {
         self.listener.count(counter)
     }
 
-    /// Quotes that were decoded, whether or not their names are instruments.
     pub(crate) fn quotes(&self) -> u64 {
-        [FeedCounter::Quotes, FeedCounter::OldState, FeedCounter::UnknownSymbols].map(|c| self.count(c)).iter().sum()
+        self.count(FeedCounter::Quotes)
     }
 
     pub(crate) async fn until_count(&self, counter: FeedCounter, count: u64) {

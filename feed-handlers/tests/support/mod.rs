@@ -58,6 +58,8 @@ pub(crate) fn feed_with(
         instruments: Arc::clone(&instruments),
         unknown: UnknownSymbols::Learn,
         quotes,
+        limits: feed_handlers::validation::Limits::RECORDED,
+        quality: feed_handlers::quality::Quality::new(i64::MAX).0,
         publisher,
         counters: Arc::clone(&counters),
         dead_letters,

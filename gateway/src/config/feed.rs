@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::units;
+use super::{Source, units};
 
 /// `[feed]`: where ticks come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,9 +18,13 @@ pub struct Feed {
     /// Ticks that the ring between feed and sequencer holds; rounded up to a power of two.
     pub ring_capacity: usize,
     pub unknown_symbols: UnknownSymbols,
+    pub limits: Limits,
+    pub arbitration: Arbitration,
     pub simulator: Simulator,
     pub replay: Replay,
     pub coinbase: Coinbase,
+    /// The live sources, the most preferred first.
+    pub sources: Vec<Source>,
 }
 
 impl Default for Feed {
@@ -29,10 +33,66 @@ impl Default for Feed {
             kind: FeedKind::Simulator,
             ring_capacity: 65_536,
             unknown_symbols: UnknownSymbols::Learn,
+            limits: Limits::default(),
+            arbitration: Arbitration::default(),
             simulator: Simulator::default(),
             replay: Replay::default(),
             coinbase: Coinbase::default(),
+            sources: Vec::new(),
         }
+    }
+}
+
+/// `[feed.limits]`: what can be believed of what venues say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Furthest that an event may lie ahead of its receipt.
+    #[serde(with = "units::duration")]
+    pub future_max: Duration,
+    /// Longest that an event of a live source may lie before its receipt; recordings may be of any age.
+    #[serde(with = "units::duration")]
+    pub age_max: Duration,
+    /// Furthest that a price may lie from the last one, as a share of that.
+    pub outlier_ratio: f64,
+    pub outliers: Outliers,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            future_max: Duration::from_secs(10),
+            age_max: Duration::from_secs(86_400),
+            outlier_ratio: 0.2,
+            outliers: Outliers::Flag,
+        }
+    }
+}
+
+/// What happens to prices that are too far from the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outliers {
+    /// They are published, and counted.
+    Flag,
+    Drop,
+}
+
+/// `[feed.arbitration]`: when one source of an instrument takes over from another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Arbitration {
+    /// Silence on an instrument after which another source may take it over.
+    #[serde(with = "units::duration")]
+    pub stale_after: Duration,
+    /// How long a preferred source must have been well again before it takes back.
+    #[serde(with = "units::duration")]
+    pub fail_back_after: Duration,
+}
+
+impl Default for Arbitration {
+    fn default() -> Arbitration {
+        Arbitration { stale_after: Duration::from_secs(10), fail_back_after: Duration::from_secs(5) }
     }
 }
 
@@ -43,6 +103,8 @@ pub enum FeedKind {
     Simulator,
     Replay,
     Coinbase,
+    /// Those of `feed.sources`.
+    Live,
 }
 
 /// What happens to a product that was not configured.

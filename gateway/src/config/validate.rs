@@ -17,6 +17,11 @@ const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// Sources: what the id of one holds.
+const SOURCES_MAX: usize = 256;
+/// Longest name of a source, so that most instruments can be asked for with it.
+const NAME_BYTES_MAX: usize = 20;
+
 /// Collects problems by key.
 #[derive(Default)]
 struct Findings(Vec<Problem>);
@@ -143,10 +148,17 @@ impl Config {
 
     fn check_feed(&self, found: &mut Findings) {
         self.check_simulator(found);
+        let (limits, arbitration) = (&self.feed.limits, &self.feed.arbitration);
+        found.duration("feed.limits.future_max", limits.future_max, Duration::ZERO..=DAY);
+        found.duration("feed.limits.age_max", limits.age_max, 1_000 * MS..=36_500 * DAY);
+        found.range("feed.limits.outlier_ratio", limits.outlier_ratio, 0.000_001..=1e9);
+        found.duration("feed.arbitration.stale_after", arbitration.stale_after, 10 * MS..=DAY);
+        found.duration("feed.arbitration.fail_back_after", arbitration.fail_back_after, Duration::ZERO..=DAY);
         let (replay, coinbase) = (&self.feed.replay, &self.feed.coinbase);
         if self.feed.kind == FeedKind::Replay {
             found.require(replay.file.is_some(), "feed.replay.file", "is missing, and feed.kind is \"replay\"");
         }
+        self.check_sources(found);
         found.range("feed.replay.after_clients", replay.after_clients, 0..=10_000_000);
         found.duration("feed.coinbase.silence_timeout", coinbase.silence_timeout, 1_000 * MS..=HOUR);
         found.require(
@@ -155,6 +167,23 @@ impl Config {
             format_args!("`{}` is no WebSocket address: write ws://HOST or wss://HOST", coinbase.url),
         );
         self.check_names(found, FeedKind::Coinbase, "feed.coinbase.products", &coinbase.products, '-');
+    }
+
+    /// What the sources themselves cannot know: whether they go together.
+    fn check_sources(&self, found: &mut Findings) {
+        let sources = &self.feed.sources;
+        if self.feed.kind == FeedKind::Live {
+            found.range("feed.sources", sources.len(), 1..=SOURCES_MAX);
+        }
+        let mut seen = HashSet::new();
+        for (i, source) in sources.iter().enumerate() {
+            let key = format!("feed.sources[{i}].name");
+            let name = source.name();
+            let allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+            let is_name = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed);
+            found.require(is_name, &key, format_args!("is not 1 to {NAME_BYTES_MAX} of A-Z, 0-9 and . - _"));
+            found.require(seen.insert(name), &key, format_args!("`{}` is there twice", name.escape_debug()));
+        }
     }
 
     fn check_simulator(&self, found: &mut Findings) {

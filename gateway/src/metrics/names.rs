@@ -117,6 +117,9 @@ metrics! {
     HeartbeatsSent = "gateway_heartbeats_sent_total", "Heartbeats sent to quiet clients.";
     SlowConsumerDisconnects = "gateway_slow_consumer_disconnects_total", "Clients disconnected because they fell behind.";
 
+    SourceSwitches = "gateway_source_switches_total", "Instruments whose plain stream another source took over.";
+    TicksStandby = "gateway_ticks_left_out_total" { reason = "standby" }, "Ticks that are in no plain stream, by reason.";
+    TicksBehind = "gateway_ticks_left_out_total" { reason = "behind" }, "Ticks that are in no plain stream, by reason.";
     DeadLettersWritten = "gateway_dead_letters_total" { result = "written" }, "Frames that feeds refused, by what became of them.";
     DeadLettersLost = "gateway_dead_letters_total" { result = "lost" }, "Frames that feeds refused, by what became of them.";
     RingRecords = "gateway_ring_records_total", "Ticks that the sequencer read.";

@@ -32,12 +32,14 @@ impl Venue {
 
     /// The settings of a gateway that listens to this venue for these products (a TOML list). Silence is no
     /// fault of a test's venue.
-    pub fn settings<'a>(&'a self, products: &'a str) -> [(&'a str, &'a str); 4] {
+    pub fn settings<'a>(&'a self, products: &'a str) -> [(&'a str, &'a str); 5] {
         [
             ("feed.kind", "coinbase"),
             ("feed.coinbase.url", &self.url),
             ("feed.coinbase.products", products),
             ("feed.coinbase.silence_timeout", "1h"),
+            // Its times are made up.
+            ("feed.limits.age_max", "87600h"),
         ]
     }
 
@@ -76,6 +78,16 @@ impl Line {
             let next = self.trades.get(product).copied().unwrap_or_default() + 1;
             self.trade(product, &price_of(next));
         }
+    }
+
+    /// A trade at this price, so many milliseconds after the first of the made-up times; returns its id.
+    pub fn trade_at(&mut self, product: &str, price: &str, ms: u64) -> u64 {
+        let id = self.trades.entry(product.to_owned()).or_default();
+        *id += 1;
+        let id = *id;
+        self.sequence += 1;
+        self.send(&match_frame(product, id, price, "0.50000000", self.sequence, &time_of(ms)));
+        id
     }
 
     /// Trades that the gateway never sees.

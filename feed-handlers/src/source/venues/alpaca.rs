@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::source::live::{Encoding, LiveError, LiveSettings};
+use crate::source::live_settings::{Encoding, LiveError, LiveSettings};
 use crate::source::script::{
     Answers, Opening, Pace, Renewal, Request, Script, SignOfLife, credentials, json_text, names, only_quotes, products,
     quoted, url,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::decode::binance::decode_depth;
 use crate::decode::event::Symbol;
 use crate::feed::QuoteOrigin;
-use crate::source::live::{LiveError, LiveSettings};
+use crate::source::live_settings::{LiveError, LiveSettings};
 use crate::source::script::{
     Answers, Opening, Pace, Renewal, Request, Script, SignOfLife, names, pair, products, quoted, url,
 };

@@ -4,7 +4,7 @@
 //! either `ticker` or, for quotes of books, `level2_batch`. Absent: the signed channels `level2` and `full`.
 
 use crate::feed::QuoteOrigin;
-use crate::source::live::{LiveError, LiveSettings};
+use crate::source::live_settings::{LiveError, LiveSettings};
 use crate::source::script::{
     Answers, Opening, Pace, Renewal, Request, Script, SignOfLife, dashed, names, products, quoted, url,
 };

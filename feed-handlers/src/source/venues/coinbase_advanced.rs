@@ -5,7 +5,7 @@
 //! connection numbers all that it sends, so a hole makes a new connection: few products on each lose less by that.
 
 use crate::feed::QuoteOrigin;
-use crate::source::live::{LiveError, LiveSettings};
+use crate::source::live_settings::{LiveError, LiveSettings};
 use crate::source::script::{
     Answers, Opening, Pace, Renewal, Request, Script, SignOfLife, dashed, names, products, quoted, url,
 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use protocol::AssetClass;
 
-use crate::source::live::{LiveError, LiveSettings};
+use crate::source::live_settings::{LiveError, LiveSettings};
 use crate::source::script::{
     Answers, Opening, Pace, Renewal, Request, Script, SignOfLife, key, names, only_quotes, pair, products, url,
     with_query,

@@ -5,7 +5,7 @@
 //! and quotes. No subscription is answered; a frame of one byte a second shows that the line lives. 3,000 instruments a
 //! connection, 3 connections a key.
 
-use crate::source::live::{LiveError, LiveSettings};
+use crate::source::live_settings::{LiveError, LiveSettings};
 use crate::source::script::{
     Answers, Name, Opening, Pace, Product, Renewal, Request, Said, Script, SignOfLife, credentials, only_quotes,
     products, url, with_query,

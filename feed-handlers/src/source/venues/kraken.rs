@@ -5,7 +5,7 @@
 //! channel is answered by itself. The connection has a heartbeat a second once anything is subscribed.
 
 use crate::feed::QuoteOrigin;
-use crate::source::live::{LiveError, LiveSettings};
+use crate::source::live_settings::{LiveError, LiveSettings};
 use crate::source::script::{
     Answers, Opening, Pace, Product, Renewal, Request, Script, SignOfLife, names, pair, products, quoted, url,
 };

@@ -13,7 +13,7 @@ mod kite;
 mod kraken;
 mod polygon;
 
-use super::live::{LiveError, LiveSettings};
+use super::live_settings::{LiveError, LiveSettings};
 use super::script::Script;
 use crate::venue::Venue;
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use protocol::AssetClass;
 
-use crate::source::live::{LiveError, LiveSettings};
+use crate::source::live_settings::{LiveError, LiveSettings};
 use crate::source::script::{
-    Answers, Name, Opening, Pace, Renewal, Request, Said, Script, SignOfLife, dashed, json_text, key, names,
+    Answers, Name, Opening, Pace, Product, Renewal, Request, Said, Script, SignOfLife, dashed, json_text, key, names,
     only_quotes, products, url,
 };
 
@@ -39,7 +39,7 @@ pub(super) fn script(settings: &LiveSettings) -> Result<Script, LiveError> {
         AssetClass::Crypto => ("wss://socket.massive.com/crypto", &["XT", "XQ"]),
         AssetClass::Forex => ("wss://socket.massive.com/forex", &["C"]),
     };
-    let subscribe = |batch: &[crate::source::script::Product]| {
+    let subscribe = |batch: &[Product]| {
         let parameters: Vec<String> = batch
             .iter()
             .flat_map(|product| channels.iter().map(move |channel| format!("{channel}.{}", product.name)))
@@ -49,7 +49,7 @@ pub(super) fn script(settings: &LiveSettings) -> Result<Script, LiveError> {
     let mut names = names(&products);
     if class == AssetClass::Forex {
         // Asked for as `EUR-USD`, it comes as `EUR/USD`.
-        let slashed = |p: &crate::source::script::Product| p.name.replacen('-', "/", 1);
+        let slashed = |p: &Product| p.name.replacen('-', "/", 1);
         names.extend(products.iter().map(|p| Name { said: Said::Text(slashed(p)), symbol: p.symbol.clone() }));
     }
     Ok(Script {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::feed::QuoteOrigin;
-use crate::source::live::{Credentials, Encoding, Live};
+use crate::source::live::Live;
+use crate::source::live_settings::{Credentials, Encoding};
 use crate::source::script::{Name, Renewal, Request, Said};
 use crate::source::secret::Secret;
 
@@ -22,11 +23,14 @@ fn with_books(settings: LiveSettings, depth: Option<usize>) -> LiveSettings {
 }
 
 fn texts(requests: &[Request]) -> Vec<&str> {
-    let text = |request| match request {
-        &Request::Text(ref text) => text.as_str(),
-        Request::Binary(_) => panic!("no text"),
-    };
     requests.iter().map(text).collect()
+}
+
+fn text(request: &Request) -> &str {
+    match request {
+        Request::Text(text) => text,
+        Request::Binary(_) => panic!("no text"),
+    }
 }
 
 /// Where it connects to, how it signs in, and how it subscribes.
@@ -34,12 +38,14 @@ fn texts(requests: &[Request]) -> Vec<&str> {
 fn check(settings: &LiveSettings, url: &str, sign_in: Option<&str>, subscribes: &[&str]) {
     let script = script(settings).unwrap();
     assert_eq!(script.url, url);
-    assert_eq!(script.sign_in.as_ref().map(|request| texts(std::slice::from_ref(request))[0]), sign_in);
+    assert_eq!(script.sign_in.as_ref().map(text), sign_in);
     assert_eq!(texts(&script.subscribes), subscribes);
     for text in texts(&script.subscribes) {
         serde_json::from_str::<serde_json::Value>(text).expect(text);
     }
-    assert!(Live::new(settings).is_ok());
+    let live = Live::new(settings).unwrap();
+    let symbols = settings.symbols.iter().map(|given| given.rsplit('=').next().unwrap());
+    assert!(symbols.eq(live.symbols().take(settings.symbols.len())));
 }
 
 /// What is said when the book of `name` cannot be believed.
@@ -157,7 +163,7 @@ fn finnhub() {
     let names = ["AAPL", "BINANCE:BTCUSDT", "COINBASE:BTC-USD", "OANDA:EUR_USD", "KRAKEN:XXBTZUSD"];
     let subscribes = names.map(|name| format!(r#"{{"type":"subscribe","symbol":"{name}"}}"#));
     let subscribes = subscribes.each_ref().map(String::as_str);
-    check(&symbols, "wss://ws.finnhub.io?token=K3Y%22", None, &subscribes);
+    check(&symbols, "wss://ws.finnhub.io/?token=K3Y%22", None, &subscribes);
     check_names(
         &symbols,
         &std::array::from_fn::<_, 5, _>(|n| (names[n], ["AAPL", "BTC/USDT", "BTC/USD", "EUR/USD", "XBT/USD"][n])),
@@ -210,7 +216,7 @@ fn kite() {
     let instruments = settings(Venue::Kite, &["408065=INFY", "884737=TATAMOTORS"]);
     check(
         &instruments,
-        "wss://ws.kite.trade?api_key=K3Y%22&access_token=S3CRET%5C",
+        "wss://ws.kite.trade/?api_key=K3Y%22&access_token=S3CRET%5C",
         None,
         &[r#"{"a":"subscribe","v":[408065,884737]}"#, r#"{"a":"mode","v":["full",[408065,884737]]}"#],
     );

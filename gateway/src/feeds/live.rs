@@ -1,0 +1,207 @@
+//! A live source as it is configured: its credentials read, its settings checked by the source itself.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use feed_handlers::feed::{Feed, QuoteOrigin};
+use feed_handlers::source::{
+    AlphaVantageLive, AlphaVantageSettings, Credentials, Encoding, FeedStatus, IexCloudLive, IexCloudSettings, Live,
+    LiveSettings, OandaLive, OandaSettings, PollBudget, Secret, Stop, Timings,
+};
+use feed_handlers::venue::Venue;
+
+use crate::config::{self, ConfigError, Quotes, SourceEncoding};
+
+/// A live source that is checked and ready to start.
+pub(super) enum LiveSource {
+    WebSocket(Box<Live>),
+    Oanda(OandaLive),
+    IexCloud(IexCloudLive),
+    AlphaVantage(AlphaVantageLive),
+}
+
+impl LiveSource {
+    /// Checks the settings of `feed.sources[index]`. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the key that is wrong.
+    pub(super) fn open(index: usize, config: &config::Source) -> Result<LiveSource, ConfigError> {
+        let key = format!("feed.sources[{index}]");
+        let credentials = Credentials {
+            key: secret(&format!("{key}.key"), config.key_file.as_deref(), config.key_variable.as_deref())?,
+            secret: secret(&format!("{key}.secret"), config.secret_file.as_deref(), config.secret_variable.as_deref())?,
+        };
+        let of = |error: &dyn std::fmt::Display| ConfigError::of(&key, error);
+        let url = config.url.as_ref().map(|url| url.expose().to_owned());
+        let symbols = config.symbols.clone();
+        let needed = |what: &'static str, secret: Option<Secret>| {
+            secret.ok_or_else(|| ConfigError::of(&format!("{key}.{what}"), "is needed, or the variable for it"))
+        };
+        match config.venue {
+            Venue::Oanda => {
+                let account = config.account.as_deref();
+                let account = account.ok_or_else(|| ConfigError::of(&format!("{key}.account"), "is needed"))?;
+                let mut settings = OandaSettings::new(account, needed("key_file", credentials.key)?, symbols);
+                settings.timings = timings(settings.timings, config);
+                settings.url = url.unwrap_or(settings.url);
+                OandaLive::new(&settings).map(LiveSource::Oanda).map_err(|error| of(&error))
+            }
+            Venue::IexCloud => {
+                let mut settings = IexCloudSettings::new(needed("key_file", credentials.key)?, symbols);
+                settings.timings = timings(settings.timings, config);
+                settings.url = url.unwrap_or(settings.url);
+                settings.endpoint = config.endpoint.clone().unwrap_or(settings.endpoint);
+                settings.channels = config.channels.clone();
+                IexCloudLive::new(&settings).map(LiveSource::IexCloud).map_err(|error| of(&error))
+            }
+            Venue::AlphaVantage => {
+                let mut settings = AlphaVantageSettings::new(needed("key_file", credentials.key)?, symbols);
+                settings.url = url.unwrap_or(settings.url);
+                let PollBudget { per_minute, per_day } = settings.budget;
+                settings.budget = PollBudget {
+                    per_minute: config.requests_per_minute.unwrap_or(per_minute),
+                    per_day: config.requests_per_day.or(per_day),
+                };
+                AlphaVantageLive::new(&settings).map(LiveSource::AlphaVantage).map_err(|error| of(&error))
+            }
+            venue => {
+                let settings = LiveSettings {
+                    url,
+                    snapshot_url: config.snapshot_url.as_ref().map(|url| url.expose().to_owned()),
+                    symbols,
+                    quotes: quotes(config),
+                    encoding: match config.encoding {
+                        SourceEncoding::Json => Encoding::Json,
+                        SourceEncoding::Msgpack => Encoding::MessagePack,
+                    },
+                    credentials,
+                    timings: timings(Timings::of(venue), config),
+                    ..LiveSettings::of(venue)
+                };
+                let live = Live::new(&settings).map_err(|error| of(&error))?;
+                Ok(LiveSource::WebSocket(Box::new(live)))
+            }
+        }
+    }
+
+    pub(super) fn status(&self) -> Arc<FeedStatus> {
+        match self {
+            LiveSource::WebSocket(source) => source.status(),
+            LiveSource::Oanda(source) => source.status(),
+            LiveSource::IexCloud(source) => source.status(),
+            LiveSource::AlphaVantage(source) => source.status(),
+        }
+    }
+
+    pub(super) fn spawn(self, feed: Feed, stop: Arc<Stop>) -> std::io::Result<JoinHandle<()>> {
+        match self {
+            LiveSource::WebSocket(source) => source.spawn(feed, stop),
+            LiveSource::Oanda(source) => source.spawn(feed, stop),
+            LiveSource::IexCloud(source) => source.spawn(feed, stop),
+            LiveSource::AlphaVantage(source) => source.spawn(feed, stop),
+        }
+    }
+}
+
+/// What the feed makes its quotes of.
+pub(super) fn quotes(config: &config::Source) -> QuoteOrigin {
+    match config.quotes {
+        Quotes::Quotes => QuoteOrigin::Quotes,
+        Quotes::Books => QuoteOrigin::Books { depth: config.depth },
+    }
+}
+
+/// The symbol that clients know the instrument by: of `BINANCE:BTCUSDT=BTC/USDT` the last part.
+pub(super) fn symbol(configured: &str) -> &str {
+    configured.split_once('=').map_or(configured, |(_, symbol)| symbol)
+}
+
+fn timings(of_venue: Timings, config: &config::Source) -> Timings {
+    match config.silence_timeout {
+        Some(silence) => Timings { silence, stale: of_venue.stale.min(silence), ..of_venue },
+        None => of_venue,
+    }
+}
+
+/// Reads a secret from where it is configured to be. `None` where it is nowhere.
+///
+/// # Errors
+/// [`ConfigError`] where it is in two places, or not where it should be. It does not show what is there.
+fn secret(key: &str, file: Option<&Path>, variable: Option<&str>) -> Result<Option<Secret>, ConfigError> {
+    let text = match (file, variable) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::of(&format!("{key}_variable"), format_args!("{key}_file is there as well")));
+        }
+        (Some(file), None) => std::fs::read_to_string(file)
+            .map_err(|e| ConfigError::of(&format!("{key}_file"), format_args!("{}: {e}", file.display())))?,
+        (None, Some(name)) => std::env::var(name)
+            .map_err(|_| ConfigError::of(&format!("{key}_variable"), format_args!("{name} is not set, or no text")))?,
+    };
+    match text.trim() {
+        "" => Err(ConfigError::of(key, "is empty")),
+        text => Ok(Some(Secret::new(text))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(text: &str) -> Result<LiveSource, String> {
+        let source: config::Source = toml::from_str(text).map_err(|e| e.message().to_owned())?;
+        LiveSource::open(2, &source).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_live_venue_can_be_configured() {
+        let variable = "PATH";
+        for text in [
+            r#"venue = "coinbase"
+               symbols = ["BTC/USD"]"#
+                .to_owned(),
+            r#"venue = "kraken"
+               symbols = ["BTC/USD"]
+               quotes = "books"
+               depth = 10
+               name = "KRAKEN-10"
+               silence_timeout = "5s""#
+                .to_owned(),
+            format!("venue = \"oanda\"\nsymbols = [\"EUR/USD\"]\naccount = \"101\"\nkey_variable = \"{variable}\""),
+            format!("venue = \"iex_cloud\"\nsymbols = [\"AAPL\"]\nkey_variable = \"{variable}\""),
+            format!(
+                "venue = \"alpha_vantage\"\nsymbols = [\"MSFT\"]\nkey_variable = \"{variable}\"\nrequests_per_day = 500"
+            ),
+        ] {
+            if let Err(error) = open(&text) {
+                panic!("{text}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_its_key() {
+        let check = |text: &str, expected: &str| {
+            let error = open(text).err().unwrap_or_else(|| panic!("{text}"));
+            assert!(error.starts_with(expected), "{text}: {error}");
+        };
+        check("venue = \"nasdaq\"\nsymbols = []", "`nasdaq` is no venue: one of coinbase,");
+        check("venue = \"oanda\"\nsymbols = [\"EUR/USD\"]", "feed.sources[2].account: is needed");
+        check("venue = \"oanda\"\nsymbols = [\"EUR/USD\"]\naccount = \"1\"", "feed.sources[2].key_file: is needed");
+        check("venue = \"coinbase\"\nsymbols = []", "feed.sources[2]: symbols: ");
+        check(
+            "venue = \"finnhub\"\nsymbols = [\"AAPL\"]\nkey_file = \"/nonexistent/key\"",
+            "feed.sources[2].key_file: /nonexistent/key: ",
+        );
+        check(
+            "venue = \"finnhub\"\nsymbols = [\"AAPL\"]\nkey_variable = \"NO_SUCH_VARIABLE\"",
+            "feed.sources[2].key_variable: NO_SUCH_VARIABLE is not set",
+        );
+        check(
+            "venue = \"finnhub\"\nsymbols = [\"AAPL\"]\nkey_variable = \"PATH\"\nkey_file = \"/dev/null\"",
+            "feed.sources[2].key_variable: feed.sources[2].key_file is there as well",
+        );
+        check("venue = \"finnhub\"\nsymbols = [\"AAPL\"]\nkey_file = \"/dev/null\"", "feed.sources[2].key: is empty");
+    }
+}
