@@ -1,4 +1,4 @@
-//! The admin port: `/livez`, `/readyz`, `/metrics` and `/config`, on a thread of its own.
+//! The admin port: `/livez`, `/readyz`, `/metrics`, `/config` and `/v1/feeds`, on a thread of its own.
 //!
 //! It reads what the other threads publish and changes nothing. Bounded by nature: one request for each
 //! connection, ten seconds for the whole of it, and so many connections at a time. Deliberately absent:
@@ -24,6 +24,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{self, Config, ConfigError};
+use crate::feeds::FeedView;
 use crate::metrics::Metrics;
 
 /// A request's head is given up once so much of it was read without its end, bytes.
@@ -72,18 +73,30 @@ impl fmt::Debug for Check {
 }
 
 /// What the admin port shows.
-#[derive(Debug)]
 pub struct AdminState {
     config: String,
     metrics: Arc<Metrics>,
     phase: AtomicU8,
     checks: Vec<Check>,
+    feeds: Vec<FeedView>,
+}
+
+impl fmt::Debug for AdminState {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("AdminState").field("checks", &self.checks).finish_non_exhaustive()
+    }
 }
 
 impl AdminState {
     /// A process that is starting. Ready once it is [`Phase::Serving`] and all `checks` pass.
-    pub fn new(config: &Config, metrics: Arc<Metrics>, checks: Vec<Check>) -> Arc<AdminState> {
-        Arc::new(AdminState { config: config.to_toml(), metrics, phase: AtomicU8::new(Phase::Starting as u8), checks })
+    pub(crate) fn new(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        checks: Vec<Check>,
+        feeds: Vec<FeedView>,
+    ) -> Arc<AdminState> {
+        let phase = AtomicU8::new(Phase::Starting as u8);
+        Arc::new(AdminState { config: config.to_toml(), metrics, phase, checks, feeds })
     }
 
     /// Goes on to the next phase.
@@ -217,7 +230,10 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/config", get(effective_config))
-        .fallback(async || (StatusCode::NOT_FOUND, "no such page; there are /livez /readyz /metrics /config\n"))
+        .route("/v1/feeds", get(feeds))
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "no such page; there are /livez /readyz /metrics /config /v1/feeds\n")
+        })
         .layer(axum::middleware::map_response(async |response| Ok::<_, Infallible>(secured(response))))
         .with_state(state)
 }
@@ -236,6 +252,12 @@ async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
 async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
     let format = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, format)], state.metrics.render()).into_response()
+}
+
+async fn feeds(State(state): State<Arc<AdminState>>) -> Response {
+    let feeds: Vec<serde_json::Value> = state.feeds.iter().map(FeedView::to_json).collect();
+    let body = serde_json::json!({ "feeds": feeds });
+    ([(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
 async fn effective_config(State(state): State<Arc<AdminState>>) -> Response {
@@ -281,7 +303,7 @@ mod tests {
         let feed_up = Arc::new(AtomicBool::new(true));
         let up = Arc::clone(&feed_up);
         let feed = Check::new("feed", move || if up.load(Ordering::Relaxed) { Ok(()) } else { Err("down".into()) });
-        let state = AdminState::new(&config, metrics, vec![feed]);
+        let state = AdminState::new(&config, metrics, vec![feed], Vec::new());
         let listeners = AdminListeners::bind(&config.admin).unwrap();
         let address = listeners.addresses()[0];
         let server = listeners.serve(Arc::clone(&state)).unwrap();

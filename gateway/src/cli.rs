@@ -31,6 +31,8 @@ pub enum Command {
     Token { settings: Settings, user: String, ttl: Duration },
     /// Make an API key for a user.
     Key { user: String },
+    /// Look at one source.
+    FeedCheck { settings: Settings, name: String, duration: Duration },
 }
 
 /// Where the configuration comes from, beside the environment.
@@ -76,11 +78,28 @@ enum Action {
     CheckConfig(ConfigArguments),
     /// Print a token for a user, and nothing else
     Token(TokenArguments),
+    /// Look at the sources of market data
+    #[command(subcommand)]
+    Feed(FeedAction),
     /// Make an API key for a user: prints the secret, and the lines for the users file
     Key {
         /// The user's id
         #[arg(long, value_name = "NAME")]
         user: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum FeedAction {
+    /// Connect to one source, print what it sees, and explain what is wrong when it cannot
+    Check {
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// The source as clients see it, such as KRAKEN
+        name: String,
+        /// How long to look
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
+        duration: Duration,
     },
 }
 
@@ -145,6 +164,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
     Ok(match arguments.action {
         None => Command::Run(arguments.run.into()),
         Some(Action::Run(run)) => Command::Run(run.into()),
+        Some(Action::Feed(FeedAction::Check { config, name, duration })) => {
+            Command::FeedCheck { settings: config.into(), name, duration }
+        }
         Some(Action::CheckConfig(config)) => Command::CheckConfig(config.into()),
         Some(Action::Token(TokenArguments { config, user, ttl })) => {
             Command::Token { settings: config.into(), user, ttl }

@@ -3,7 +3,9 @@
 //! [`Feeds::open`] checks and prepares all of them, without a thread or a connection; [`Feeds::start`] starts them. Each
 //! has a source, a ring, counters and a state of its own, and its place in the list is its [`SourceId`].
 
+mod check;
 mod live;
+mod report;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use feed_handlers::arbitration::{Rank, SourceState};
 use feed_handlers::dead_letter::DeadLetters;
 use feed_handlers::doorbell::Doorbell;
-use feed_handlers::feed::{Feed, FeedCounter, FeedCounters, FeedParts, QuoteOrigin, UnknownSymbols};
+use feed_handlers::feed::{Feed, FeedCounters, FeedParts, QuoteOrigin, UnknownSymbols};
 use feed_handlers::quality::{FRESH_MAX_NS, Quality, QualityWriter};
 use feed_handlers::ring::{self, Publisher};
 use feed_handlers::source::{
@@ -24,11 +26,13 @@ use feed_handlers::venue::Venue;
 use protocol::message::FeedState;
 use protocol::{InstrumentTable, SourceId, Tick};
 
+pub use self::check::check;
 use self::live::LiveSource;
+pub(crate) use self::report::FeedView;
 use crate::admin::Check;
 use crate::config::{self, ConfigError, FeedKind, Speed, Symbols};
 use crate::context::AwaitClients;
-use crate::metrics::{Kind, Metrics};
+use crate::metrics::Metrics;
 use crate::sequencing;
 
 /// A source that is checked and ready to start.
@@ -162,11 +166,29 @@ impl Feeds {
         self.gate.take()
     }
 
-    /// Shows the feeds' counters and states in the metrics.
+    /// The feeds, to be looked at while they run.
+    pub(crate) fn views(&self) -> Vec<FeedView> {
+        let view = |feed: &Planned| FeedView {
+            name: feed.name.clone(),
+            venue: feed.venue,
+            is_mock: feed.is_mock,
+            status: feed.status.clone(),
+            counters: feed.counters.clone(),
+            quality: feed.quality.1.clone(),
+        };
+        self.planned.iter().map(view).collect()
+    }
+
+    /// Shows the feeds' counters, states and quality in the metrics.
     pub(crate) fn collect(&self, metrics: &Metrics) {
-        for feed in &self.planned {
-            collect_feed(metrics, &feed.name, feed.counters.clone(), feed.status.clone());
-        }
+        let views = self.views();
+        metrics.collect(move |out| FeedView::expose_all(&views, out));
+    }
+
+    /// Leaves the feed of that name, in any case of letters, and no other. False where there is none.
+    fn keep_only(&mut self, name: &str) -> bool {
+        self.planned.retain(|feed| feed.name.eq_ignore_ascii_case(name));
+        !self.planned.is_empty()
     }
 
     /// What readiness asks of the feeds.
@@ -330,18 +352,4 @@ fn describe(feed: &config::Feed, symbols: usize) -> String {
         FeedKind::Live => feed.sources.iter().map(config::Source::name).collect::<Vec<_>>().join(", "),
     };
     format!("{kind}, {symbols} symbols")
-}
-
-fn collect_feed(metrics: &Metrics, venue: &str, counters: Arc<FeedCounters>, status: Arc<FeedStatus>) {
-    let venue = venue.to_lowercase();
-    metrics.collect(move |out| {
-        for counter in FeedCounter::iter() {
-            let labels = [("source", venue.as_str()), ("event", counter.name())];
-            let help = "What the feeds did with what their venues sent, by event.";
-            out.sample(Kind::Counter, "gateway_feed_events_total", help, &labels, counters.count(counter));
-        }
-        let labels = [("source", venue.as_str())];
-        let up = u64::from(status.state().is_up());
-        out.sample(Kind::Gauge, "gateway_feed_up", "Whether the source does all it can do.", &labels, up);
-    });
 }

@@ -9,7 +9,7 @@ mod context;
 pub mod demo;
 pub mod door;
 mod epoll_set;
-mod feeds;
+pub mod feeds;
 pub mod logging;
 pub mod metrics;
 mod platform;

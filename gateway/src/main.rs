@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use gateway::cli::{self, Command, EXIT_USAGE};
 use gateway::config::ConfigError;
-use gateway::{logging, process};
+use gateway::{feeds, logging, process};
 
 /// Connections come through short-lived tasks, between whose buffers glibc's allocator leaves holes: about twice the
 /// resident memory for an idle client (docs/decisions/0003-mimalloc.md).
@@ -48,6 +48,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Token { settings, user, ttl } => {
             let token = cli::token(&settings.load()?, cli::state().as_deref(), &user, ttl)?;
             print(&format!("{token}\n"))
+        }
+        Command::FeedCheck { settings, name, duration } => {
+            feeds::check(&settings.load()?, &name, duration, &mut std::io::stdout())
         }
         Command::Key { user } => print(&cli::key(&user)?),
     }

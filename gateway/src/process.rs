@@ -94,7 +94,7 @@ impl Gateway {
         feeds.collect(&metrics);
         let checks = vec![feeds.check()];
         let dead_letters = keep_dead_letters(&config.dead_letters, state, &venues, &metrics)?;
-        let admin_state = AdminState::new(config, metrics.clone(), checks);
+        let admin_state = AdminState::new(config, metrics.clone(), checks, feeds.views());
         let doorbell = Arc::new(Doorbell::new(match config.sequencer.wait {
             Wait::Park => WaitStrategy::Park,
             Wait::Yield => WaitStrategy::Yield,
