@@ -106,7 +106,7 @@ fn map_of_floats(group: &mut BenchmarkGroup<'_, WallTime>, instruments: u32) {
                     bar.trades += 1;
                 }
                 let minute = &bars[&(instrument, Interval::Minute)];
-                black_box((minute, minute.turnover / minute.volume));
+                black_box((minute, minute.open, minute.turnover / minute.volume));
             }
         });
     });
@@ -210,7 +210,15 @@ fn memory(_: &mut Criterion) {
                 _ => Body::Bar(bar()),
             };
             let (source, ts_event, ts_recv) = (SourceId(0), NOW_NS, 0);
-            sequencer.publish(Update { instrument: id, kind, source, ts_event, ts_recv, body });
+            sequencer.publish(Update {
+                instrument: id,
+                kind,
+                source,
+                ts_event,
+                ts_recv,
+                flags: protocol::TickFlags::NONE,
+                body,
+            });
         }
         sequencer.release_delayed(1);
         for segment in sequencer.take_segments() {

@@ -2,18 +2,23 @@
 //!
 //! Ours (`feed_handlers::decode::coinbase`) against serde_json and simd-json into structs that borrow from the frame:
 //! once with prices and times left as text (`_text`: less than ours does), and once with the same exact decimals and
-//! times in ns as ours (`_values`: the same work). Frames as `Frames::load` finds them: recorded ones where
-//! `GATEWAY_CAPTURES` is set, taken in turn.
+//! times in ns as ours (`_values`: the same work). `ours_to_ring` is all of the way: the frame through the feed (names,
+//! numbers, validation, counters) into its ring, and its ticks out of that. Its book updates go into books, whose tops
+//! become quotes. Frames as `Frames::load` finds them: recorded ones where `GATEWAY_CAPTURES` is set, taken in turn.
 //!
 //! simd-json writes into its input, so that each frame is first copied for it, 200 to 400 bytes; its buffers are kept.
 //! A venue's socket gives bytes, so that serde_json's `from_slice` checks UTF-8 on the way; ours looks at bytes
 //! throughout and takes no text for granted.
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 
-use benches::Frames;
+use benches::{FeedLine, Frames};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use feed_handlers::counters::FeedCounter;
 use feed_handlers::decode::coinbase;
+use feed_handlers::feed::QuoteOrigin;
+use feed_handlers::venue::Venue;
 use protocol::{Decimal, parse_rfc3339};
 use serde::Deserialize;
 
@@ -119,6 +124,61 @@ fn next<'a>(frames: &'a [String]) -> impl FnMut() -> &'a [u8] {
     }
 }
 
+/// The frames of the day of the first: laps of several years would soon be out of time.
+fn of_one_day(frames: &[String]) -> Vec<&[u8]> {
+    let day = |frame: &String| frame.find(r#""time":""#).map(|at| frame[at + 8..at + 18].to_owned());
+    let first = frames.first().and_then(day);
+    frames.iter().filter(|frame| day(frame) == first).map(String::as_bytes).collect()
+}
+
+/// Whole books of the products of the frames: recorded ones, or one of two levels far from every price.
+fn books(frames: &[&[u8]], recorded: &[String]) -> Vec<String> {
+    let product = |frame: &str| {
+        let rest = &frame[frame.find(r#""product_id":""#).expect("a product") + 14..];
+        rest[..rest.find('"').expect("a text")].to_owned()
+    };
+    let products: BTreeSet<String> =
+        frames.iter().map(|frame| product(std::str::from_utf8(frame).expect("JSON is UTF-8"))).collect();
+    let book = |name: String| {
+        let recorded = recorded.iter().find(|frame| product(frame) == name);
+        recorded.cloned().unwrap_or_else(|| {
+            let (bids, asks) = (r#"[["0.00000001","1"]]"#, r#"[["99999999","1"]]"#);
+            format!(r#"{{"type":"snapshot","product_id":"{name}","bids":{bids},"asks":{asks}}}"#)
+        })
+    };
+    products.into_iter().map(book).collect()
+}
+
+fn to_ring(c: &mut Criterion, name: &str, frames: &[String], snapshots: &[String]) {
+    let frames = of_one_day(frames);
+    let is_book = name.starts_with("decode/l2");
+    let quotes = if is_book { QuoteOrigin::Books { depth: None } } else { QuoteOrigin::Quotes };
+    let mut line = FeedLine::new(Venue::Coinbase, quotes);
+    if is_book {
+        books(&frames, snapshots).iter().for_each(|book| line.handle(book.as_bytes(), |_| {}));
+    }
+    let mut ticks = 0u64;
+    frames.iter().for_each(|frame| line.handle(frame, |_| ticks += 1));
+    line.start_lap();
+    eprintln!("{name}: {} frames to {ticks} ticks, {} tops as before", frames.len(), line.count(FeedCounter::SameTops));
+    assert_eq!((line.count(FeedCounter::MalformedFrames), line.count(FeedCounter::WaitingBookChanges)), (0, 0));
+
+    let mut group = c.benchmark_group(name);
+    group.throughput(Throughput::Elements(1));
+    let mut at = 0;
+    group.bench_function("ours_to_ring", |b| {
+        b.iter(|| {
+            line.handle(black_box(frames[at]), |tick| _ = black_box(tick));
+            at += 1;
+            if at == frames.len() {
+                at = 0;
+                line.start_lap();
+            }
+        });
+    });
+    group.finish();
+}
+
 fn compare<K: Kind>(c: &mut Criterion, name: &str, frames: &[String]) {
     let mut group = c.benchmark_group(name);
     group.throughput(Throughput::Elements(1));
@@ -169,6 +229,11 @@ fn decode(c: &mut Criterion) {
     compare::<Tickers>(c, "decode/ticker", &frames.ticker);
     compare::<Matches>(c, "decode/match", &frames.matches);
     compare::<L2Updates>(c, "decode/l2update", &frames.l2update);
+    compare::<L2Updates>(c, "decode/l2batch", &frames.l2_batch);
+    to_ring(c, "decode/ticker", &frames.ticker, &[]);
+    to_ring(c, "decode/match", &frames.matches, &[]);
+    to_ring(c, "decode/l2update", &frames.l2update, &frames.snapshots);
+    to_ring(c, "decode/l2batch", &frames.l2_batch, &frames.snapshots);
 }
 
 criterion_group!(benches, decode);

@@ -13,10 +13,12 @@ use std::io::sink;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
-use benches::{Frames, FullSocket, STAMP, SYMBOL, Shard, VENUE, bar, principal, quote, tick, trade};
+use benches::{
+    Frames, FullSocket, NOW_NS, STAMP, SYMBOL, Shard, VENUE, bar, full_packets, principal, quote, tick, trade,
+};
 use entitlements::{Tier, decide};
 use fanout::SubscribeOptions;
-use feed_handlers::decode::coinbase;
+use feed_handlers::decode::{coinbase, itch, kite};
 use feed_handlers::doorbell::{Doorbell, WaitStrategy};
 use feed_handlers::ring::{Polled, ring};
 use protocol::{
@@ -44,10 +46,13 @@ const fn case_of(parts: u64, name: &'static str, operations: u64, run: fn(u64)) 
     Case { name, operations, run, parts }
 }
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 25] = [
     case("decode ticker", 200, |n| decode(n, |frames| &frames.ticker)),
     case("decode match", 200, |n| decode(n, |frames| &frames.matches)),
     case("decode l2update", 200, |n| decode(n, |frames| &frames.l2update)),
+    case("decode l2update, 6 changes", 200, |n| decode(n, |frames| &frames.l2_batch)),
+    case("decode a full packet of Kite", 2_000, kite),
+    case("decode an order added of ITCH", 2_000, itch),
     case("encode trade json", 500, |n| encode_trades(n, Encoding::Json)),
     case("encode trade msgpack", 500, |n| encode_trades(n, Encoding::MessagePack)),
     case("encode quote json", 500, |n| encode_quotes(n, Encoding::Json)),
@@ -76,6 +81,20 @@ fn decode(operations: u64, of: fn(&Frames) -> &Vec<String>) {
     for frame in frames.iter().cycle().take(operations as usize) {
         let decoded = coinbase::decode(black_box(frame.as_bytes()), &mut |event| _ = black_box(event));
         assert!(decoded.is_ok());
+    }
+}
+
+fn kite(operations: u64) {
+    let frame = full_packets(100, NOW_NS);
+    for _ in 0..operations / 100 {
+        assert!(kite::decode_binary(black_box(&frame), &mut |event| _ = black_box(event)).is_ok());
+    }
+}
+
+fn itch(operations: u64) {
+    let message = b"A\x00\x01\x00\x00\x1f\x1a\xce\xd9\xe6\xab\0\0\0\0\x01\x02\x03\x04B\0\0\0\x64AAPL    \0\x1b\x77\x40";
+    for _ in 0..operations {
+        assert!(black_box(itch::decode_message(black_box(message), NOW_NS)).is_ok());
     }
 }
 

@@ -1,7 +1,7 @@
-//! Frames of Coinbase's `ws-feed`: from the recordings that `GATEWAY_CAPTURES` names, or a few that were copied from
-//! them. Reads files; nothing here is measured.
+//! Frames of Coinbase's `ws-feed`, and files of other venues: from the recordings that `GATEWAY_CAPTURES` names, or a few
+//! frames that were copied from them. Reads files; nothing here is measured.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Most frames of one type that are taken from the recordings: enough that a branch predictor cannot know them by
 /// heart, few enough (about 200 KB) to stay in the second-level cache.
@@ -29,7 +29,18 @@ const L2_UPDATES: [&str; 2] = [
 pub struct Frames {
     pub ticker: Vec<String>,
     pub matches: Vec<String>,
+    /// Of one change each, as the venue wrote them before 2022.
     pub l2update: Vec<String>,
+    /// Of several changes.
+    pub l2_batch: Vec<String>,
+    /// Whole books. None among the copied ones.
+    pub snapshots: Vec<String>,
+}
+
+/// The recordings of these names below `GATEWAY_CAPTURES`; `None` where it is not set.
+pub fn recorded(names: &[&str]) -> Option<Vec<PathBuf>> {
+    let root = PathBuf::from(std::env::var_os("GATEWAY_CAPTURES")?);
+    Some(names.iter().map(|name| root.join(name)).collect())
 }
 
 impl Frames {
@@ -49,8 +60,9 @@ impl Frames {
             // A line of the older recording has the time of its arrival before the frame.
             text.lines().filter_map(|line| line.find('{').map(|at| &line[at..])).for_each(|frame| frames.take(frame));
         }
-        let counts = [&frames.ticker, &frames.matches, &frames.l2update].map(Vec::len);
-        eprintln!("recorded frames: {} ticker, {} match, {} l2update", counts[0], counts[1], counts[2]);
+        let counts = [&frames.ticker, &frames.matches, &frames.l2update, &frames.l2_batch].map(Vec::len);
+        let [ticker, matches, single, batch] = counts;
+        eprintln!("recorded frames: {ticker} ticker, {matches} match, {single} and {batch} l2update");
         assert!(!counts.contains(&0), "the recordings have frames of each type");
         frames
     }
@@ -68,8 +80,12 @@ impl Frames {
             &mut self.ticker
         } else if of_type("match\"") {
             &mut self.matches
+        } else if of_type("l2update\"") && frame.contains("],[") {
+            &mut self.l2_batch
         } else if of_type("l2update\"") {
             &mut self.l2update
+        } else if of_type("snapshot\"") {
+            &mut self.snapshots
         } else {
             return;
         };

@@ -4,12 +4,14 @@
 //! otherwise. `README.md` has what was measured. Deliberately absent: the code that ours is compared with, which
 //! stands in the bench that needs it.
 
+mod feed_line;
 mod frames;
 mod inputs;
 mod shard;
 
-pub use frames::Frames;
-pub use inputs::{NOW_NS, STAMP, SYMBOL, VENUE, bar, decimal, quote, tick, trade};
+pub use feed_line::FeedLine;
+pub use frames::{Frames, recorded};
+pub use inputs::{NOW_NS, STAMP, SYMBOL, VENUE, bar, decimal, full_packets, quote, tick, trade};
 pub use shard::{FullSocket, Shard, grant, principal};
 
 /// The gateway's allocator, for ours and for what it is compared with.

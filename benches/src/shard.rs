@@ -114,7 +114,15 @@ impl Shard {
 
     fn update(&mut self, instrument: u32, kind: ChannelKind, body: Body) {
         let (instrument, source) = (InstrumentId(instrument), SourceId(0));
-        self.sequencer.publish(Update { instrument, kind, source, ts_event: NOW_NS, ts_recv: STAMP.ts_recv, body });
+        self.sequencer.publish(Update {
+            instrument,
+            kind,
+            source,
+            ts_event: NOW_NS,
+            ts_recv: STAMP.ts_recv,
+            flags: protocol::TickFlags::NONE,
+            body,
+        });
     }
 
     /// Hands what the sequencer has to the hub, as the shard's thread does at the start of its turn.

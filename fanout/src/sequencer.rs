@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use protocol::{
     Bar, ChannelId, ChannelKind, Class, Encoding, Freshness, Indicators, InstrumentId, InstrumentTable, Interval,
-    Quote, SourceId, Stamp, Trade, encode_bar, encode_indicators, encode_quote, encode_trade, encode_venue_gap,
+    Quote, SourceId, Stamp, TickFlags, Trade, encode_bar, encode_indicators, encode_quote, encode_trade,
+    encode_venue_gap,
 };
 
 use crate::delay::{DelayLine, Numbered};
@@ -37,6 +38,7 @@ pub struct Update {
     pub ts_event: i64,
     /// Time of our socket read, Unix ns.
     pub ts_recv: i64,
+    pub flags: TickFlags,
     pub body: Body,
 }
 
@@ -207,7 +209,7 @@ fn encode_update(
 ) {
     let Numbered { seq, update } = numbered;
     let symbol = instruments.symbol(update.instrument);
-    let stamp = Stamp { seq: *seq, ts_event: update.ts_event, ts_recv: update.ts_recv };
+    let stamp = Stamp { seq: *seq, ts_event: update.ts_event, ts_recv: update.ts_recv, flags: update.flags };
     match &update.body {
         Body::Trade(trade) => {
             let venue = venues.get(usize::from(update.source.0)).map_or("", String::as_str);

@@ -107,7 +107,15 @@ impl Process {
 
     fn publish(&mut self, instrument: u32, kind: ChannelKind, ts_recv: i64, body: Body) {
         let (instrument, source) = (InstrumentId(instrument), SourceId(0));
-        self.sequencer.publish(Update { instrument, kind, source, ts_event: ts_recv - 10, ts_recv, body });
+        self.sequencer.publish(Update {
+            instrument,
+            kind,
+            source,
+            ts_event: ts_recv - 10,
+            ts_recv,
+            flags: protocol::TickFlags::NONE,
+            body,
+        });
     }
 
     /// The messages that have come to a client since the last look.

@@ -126,6 +126,8 @@ const fn malformed_name(reason: Reason) -> &'static str {
         Reason::Crossed => "malformed_crossed",
         Reason::Outlier => "malformed_outlier",
         Reason::BarRange => "malformed_bar_range",
+        Reason::UnknownOrder => "malformed_unknown_order",
+        Reason::OrderLimit => "malformed_order_limit",
     }
 }
 

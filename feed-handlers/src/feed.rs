@@ -22,8 +22,8 @@ use crate::book::Book;
 use crate::continuity::{Rising, TradeIds, TradeVerdict};
 use crate::dead_letter::{DeadLetter, DeadLetters};
 use crate::decode::event::{
-    Age, BookBegin, BookEnd, BookScope, Control, ControlKind, Event, Heartbeat, Level, Part, Quote as VenueQuote,
-    Symbol, Top, Trade as VenueTrade,
+    Age, Bar as VenueBar, BookBegin, BookEnd, BookScope, Control, ControlKind, Event, Heartbeat, Level, Part,
+    Quote as VenueQuote, Symbol, Top, Trade as VenueTrade,
 };
 use crate::decode::{DecodeError, Reason};
 use crate::lap::{LapNumbers, LapTimes};
@@ -125,6 +125,8 @@ pub struct Feed {
     line: Option<u64>,
     /// What the events that follow in the frame are marked with.
     flags: TickFlags,
+    /// All of it is made up.
+    is_mock: bool,
     /// The product whose book is being changed.
     book: Option<usize>,
     /// What of the frame under way was invalid first.
@@ -184,6 +186,7 @@ impl Feed {
             times: LapTimes::default(),
             line: None,
             flags: TickFlags::default(),
+            is_mock: false,
             book: None,
             fault: None,
             outcome: Outcome::default(),
@@ -212,7 +215,7 @@ impl Feed {
         self.count(FeedCounter::Frames);
         self.counters.add(FeedCounter::Bytes, frame.len() as u64);
         self.outcome = Outcome::default();
-        self.flags = TickFlags::default();
+        self.flags = TickFlags { mock: self.is_mock, ..TickFlags::NONE };
         let published = self.publisher.published();
         if let Err(error) = decode(&mut |event| self.handle_event(event, ts_recv)) {
             self.refuse(frame, error, ts_recv);
@@ -224,6 +227,11 @@ impl Feed {
             self.publisher.ring();
         }
         self.outcome
+    }
+
+    /// From now on everything is marked as made up.
+    pub fn mark_as_mock(&mut self) {
+        self.is_mock = true;
     }
 
     /// What is to be asked of the venue, since something that it said is missing. Each is told once, and again only if
@@ -318,14 +326,14 @@ impl Feed {
                     QuoteOrigin::Books { .. } => self.count(FeedCounter::SupersededQuotes),
                 }
             }
-            Event::Bar(_) => self.count(FeedCounter::VenueBars),
+            Event::Bar(bar) => self.handle_bar(&bar, ts_recv),
             Event::BookBegin(begin) => self.begin_book(&begin),
             Event::Level(level) => self.handle_level(level),
             Event::BookEnd(end) => self.end_book(&end, ts_recv),
             Event::Heartbeat(heartbeat) => self.handle_heartbeat(&heartbeat, ts_recv),
             Event::LineSequence(number) => self.handle_line_sequence(number),
             Event::Directory { token, symbol } => self.handle_directory(token, symbol),
-            Event::Provider { is_mock, .. } => self.flags.mock = is_mock,
+            Event::Provider { is_mock, .. } => self.flags.mock = is_mock || self.is_mock,
             Event::Control(control) => self.handle_control(control, ts_recv),
             Event::Ignored { .. } => self.count(FeedCounter::UnknownTypes),
             Event::Invalid { part, reason, .. } => self.handle_invalid(part, reason, ts_recv),
@@ -523,10 +531,22 @@ impl Feed {
                 self.publish(FeedCounter::Quotes, at, ts_event, ts_recv, TickBody::Quote(quote));
             }
             Err(Reason::Crossed) => {
-                self.quality.refuse(ts_recv);
-                self.count(FeedCounter::CrossedQuotes);
+                self.leave_out(FeedCounter::CrossedQuotes, Part::Quote, Reason::Crossed, ts_recv);
             }
             Err(reason) => self.leave_out(FeedCounter::InvalidQuotes, Part::Quote, reason, ts_recv),
+        }
+    }
+
+    /// A bar of the venue's is checked and counted: our own are made of trades. It may be of any age.
+    fn handle_bar(&mut self, bar: &VenueBar<'_>, ts_recv: i64) {
+        self.outcome.is_alive = true;
+        if self.product(bar.symbol).is_none() {
+            return;
+        }
+        let limits = Limits { age_max_ns: None, ..self.limits };
+        match limits.check_bar(bar, ts_recv) {
+            Ok(_) => self.count(FeedCounter::VenueBars),
+            Err(reason) => self.leave_out(FeedCounter::InvalidBars, Part::Bar, reason, ts_recv),
         }
     }
 

@@ -11,6 +11,7 @@ pub mod doorbell;
 pub mod feed;
 pub mod indicators;
 mod lap;
+pub mod order_book;
 pub mod quality;
 pub mod ring;
 #[cfg(not(loom))]

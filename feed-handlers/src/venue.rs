@@ -39,6 +39,9 @@ pub enum Venue {
     MarketDataRaw,
     /// FIX 4.4, a whole message.
     Fix,
+    /// Nasdaq TotalView-ITCH 5.0. What its messages mean depends on the orders before them and on the day, so its sources
+    /// decode them by [`OrderBooks`](crate::order_book::OrderBooks), and [`Venue::decode`] takes nothing from them.
+    Itch,
 }
 
 /// What a venue's trade ids say.
@@ -65,7 +68,7 @@ pub enum QuoteTimes {
 }
 
 impl Venue {
-    pub const ALL: [Venue; 13] = [
+    pub const ALL: [Venue; 14] = [
         Venue::Coinbase,
         Venue::CoinbaseAdvanced,
         Venue::Polygon,
@@ -79,6 +82,7 @@ impl Venue {
         Venue::AlphaVantage,
         Venue::MarketDataRaw,
         Venue::Fix,
+        Venue::Itch,
     ];
 
     /// The venue as clients see it in `x`, and as configuration names it in lower case.
@@ -97,13 +101,15 @@ impl Venue {
             Venue::AlphaVantage => "ALPHA_VANTAGE",
             Venue::MarketDataRaw => "MARKET_DATA_RAW",
             Venue::Fix => "FIX",
+            Venue::Itch => "NASDAQ_ITCH",
         }
     }
 
     pub const fn trade_ids(self) -> TradeIds {
         match self {
             Venue::Coinbase | Venue::CoinbaseAdvanced | Venue::Binance | Venue::Kraken => TradeIds::Contiguous,
-            Venue::Fix | Venue::IexCloud => TradeIds::Distinct,
+            // Match numbers are those of a day, and a cross bears one that is not the next.
+            Venue::Fix | Venue::IexCloud | Venue::Itch => TradeIds::Distinct,
             Venue::Polygon | Venue::Alpaca => TradeIds::PerExchange,
             Venue::Finnhub | Venue::Kite | Venue::Oanda | Venue::AlphaVantage | Venue::MarketDataRaw => {
                 TradeIds::Absent
@@ -126,7 +132,8 @@ impl Venue {
             | Venue::IexCloud
             | Venue::AlphaVantage
             | Venue::MarketDataRaw
-            | Venue::Fix => QuoteTimes::Told,
+            | Venue::Fix
+            | Venue::Itch => QuoteTimes::Told,
         }
     }
 
@@ -144,7 +151,8 @@ impl Venue {
             | Venue::IexCloud
             | Venue::AlphaVantage
             | Venue::MarketDataRaw
-            | Venue::Fix => SymbolForm::Any,
+            | Venue::Fix
+            | Venue::Itch => SymbolForm::Any,
         }
     }
 
@@ -186,6 +194,10 @@ impl Venue {
             Venue::AlphaVantage => alpha_vantage::decode(frame, &mut on_event),
             Venue::MarketDataRaw => price_tick::decode(frame, &mut on_event),
             Venue::Fix => fix::decode(frame, &mut on_event),
+            Venue::Itch => {
+                on_event(Event::Ignored { kind: frame.get(..1).unwrap_or_default() });
+                Ok(())
+            }
         }
     }
 }

@@ -75,7 +75,7 @@ fn decoding_allocates_nothing() {
 }
 
 /// When all frames come, Unix ns: after every recording.
-const RECEIVED: i64 = 2_000_000_000_000_000_000;
+const RECEIVED: i64 = 4_000_000_000_000_000_000;
 
 #[test]
 fn a_warm_feed_allocates_nothing() {

@@ -37,9 +37,9 @@ use crate::sequencing;
 
 /// A source that is checked and ready to start.
 enum Source {
-    Simulator(Simulator),
-    Replay(Replay),
-    Live(LiveSource),
+    Simulator(Box<Simulator>),
+    Replay(Box<Replay>),
+    Live(Box<LiveSource>),
 }
 
 impl Source {
@@ -67,6 +67,8 @@ struct Planned {
     venue: Venue,
     /// It makes its data up.
     is_mock: bool,
+    /// And clients are told so with each message. The simulator's are known to be in a simulated market.
+    marks_mock: bool,
     quotes: QuoteOrigin,
     limits: Limits,
     source: Source,
@@ -84,6 +86,7 @@ impl Planned {
             name: name.to_owned(),
             venue,
             is_mock: config.kind == FeedKind::Simulator,
+            marks_mock: false,
             quotes: QuoteOrigin::Quotes,
             limits: limits(&config.limits, config.kind),
             status: source.status(),
@@ -118,12 +121,20 @@ impl Feeds {
         let (planned, symbols, gate) = match config.kind {
             FeedKind::Simulator => {
                 let (simulator, symbols) = open_simulator(&config.simulator)?;
-                (vec![Planned::new(config, "SIMULATOR", Venue::Coinbase, Source::Simulator(simulator))], symbols, None)
+                (
+                    vec![Planned::new(config, "SIMULATOR", Venue::Coinbase, Source::Simulator(Box::new(simulator)))],
+                    symbols,
+                    None,
+                )
             }
             FeedKind::Replay => {
                 let (replay, gate) = open_replay(&config.replay, stop)?;
                 let symbols = replay.symbols().collect();
-                (vec![Planned::new(config, "COINBASE", Venue::Coinbase, Source::Replay(replay))], symbols, gate)
+                (
+                    vec![Planned::new(config, "COINBASE", Venue::Coinbase, Source::Replay(Box::new(replay)))],
+                    symbols,
+                    gate,
+                )
             }
             FeedKind::Coinbase => open_live(config, &[coinbase(&config.coinbase)], "feed.coinbase")?,
             FeedKind::Live => open_live(config, &config.sources, "")?,
@@ -225,8 +236,8 @@ impl Feeds {
     ) -> std::io::Result<Vec<JoinHandle<()>>> {
         let unknown = self.unknown;
         let start = |(id, (planned, publisher)): (usize, (Planned, Publisher<Tick>))| {
-            let Planned { venue, quotes, limits, source, counters, quality: (quality, _), .. } = planned;
-            let feed = Feed::new(FeedParts {
+            let Planned { venue, marks_mock, quotes, limits, source, counters, quality: (quality, _), .. } = planned;
+            let mut feed = Feed::new(FeedParts {
                 source: SourceId(u8::try_from(id).unwrap_or(u8::MAX)),
                 venue,
                 instruments: instruments.clone(),
@@ -238,6 +249,9 @@ impl Feeds {
                 quality,
                 dead_letters: dead_letters.cloned(),
             });
+            if marks_mock {
+                feed.mark_as_mock();
+            }
             source.spawn(feed, stop.clone())
         };
         self.planned.into_iter().zip(publishers.0).enumerate().map(start).collect()
@@ -319,8 +333,9 @@ fn open_live(config: &config::Feed, sources: &[config::Source], key: &str) -> Re
         let source = LiveSource::open(index, configured).map_err(|error| error.about("feed.sources[0]", key))?;
         planned.push(Planned {
             is_mock: configured.mock,
+            marks_mock: configured.mock,
             quotes: live::quotes(configured),
-            ..Planned::new(config, configured.name(), configured.venue, Source::Live(source))
+            ..Planned::new(config, configured.name(), configured.venue, Source::Live(Box::new(source)))
         });
         for symbol in configured.symbols.iter().map(|symbol| live::symbol(symbol)) {
             if !symbols.iter().any(|known| known == symbol) {

@@ -22,7 +22,9 @@ use feed_handlers::indicators::IndicatorTable;
 use feed_handlers::ring::{Backlog, Polled, Reader};
 use feed_handlers::source::FeedStatus;
 use protocol::message::FeedState;
-use protocol::{ChannelKind, Class, InstrumentId, InstrumentTable, Interval, SourceId, Tick, TickBody, Trade};
+use protocol::{
+    ChannelKind, Class, InstrumentId, InstrumentTable, Interval, SourceId, Tick, TickBody, TickFlags, Trade,
+};
 
 use crate::context::wall_ns;
 use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
@@ -252,12 +254,12 @@ impl Sequencing {
     }
 
     fn publish(&mut self, tick: &Tick) {
-        let Tick { instrument, source, flags: _, ts_event, ts_recv, body } = *tick;
+        let Tick { instrument, source, flags, ts_event, ts_recv, body } = *tick;
         let Sequencing { sequencer, bars, indicators, metrics, .. } = self;
         let mut finished = |instrument: InstrumentId, finished: Finished| {
             publish_finished(sequencer, indicators.as_mut(), metrics, source, ts_recv, instrument, finished);
         };
-        let update = |kind, body| Update { instrument, kind, source, ts_event, ts_recv, body };
+        let update = |kind, body| Update { instrument, kind, source, ts_event, ts_recv, flags, body };
         match body {
             TickBody::Trade(trade) => {
                 let minutes = bars.on_trade(instrument, source, &trade, ts_event, ts_recv, &mut finished);
@@ -378,7 +380,8 @@ fn publish_finished(
 ) {
     let mut publish = |kind: ChannelKind, ts_event: i64, body: Body| {
         metrics.add(counter(kind.class()), 1);
-        sequencer.publish(Update { instrument, kind, source, ts_event, ts_recv, body });
+        let flags = TickFlags::NONE;
+        sequencer.publish(Update { instrument, kind, source, ts_event, ts_recv, flags, body });
     };
     match finished {
         Finished::Bar(interval, bar) => {

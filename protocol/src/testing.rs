@@ -52,6 +52,10 @@ impl<'de> Visitor<'de> for NodeVisitor {
         f.write_str("a message")
     }
 
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node(value.into()))
+    }
+
     fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
         Ok(Node(value.into()))
     }

@@ -67,6 +67,11 @@ pub struct TickFlags {
     pub mock: bool,
 }
 
+impl TickFlags {
+    /// Nothing to say.
+    pub const NONE: TickFlags = TickFlags { outlier: false, mock: false };
+}
+
 /// One normalised market event. At most 128 bytes (see `TICK_WORDS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {

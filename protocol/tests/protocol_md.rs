@@ -43,7 +43,12 @@ fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
 
 fn data_messages() -> Vec<String> {
     let json = Encoding::Json;
-    let stamp = |seq| Stamp { seq, ts_event: 1_790_733_794_331_644_000, ts_recv: 1_790_733_794_340_111_222 };
+    let stamp = |seq| Stamp {
+        seq,
+        ts_event: 1_790_733_794_331_644_000,
+        ts_recv: 1_790_733_794_340_111_222,
+        flags: protocol::TickFlags::NONE,
+    };
     let trade = Trade {
         id: Some(1_054_879_221),
         price: decimal("83425.96"),

@@ -41,7 +41,15 @@ impl Rig {
     fn publish(&mut self, instrument: u32, body: Body, ts_recv: i64) {
         let kind = if let Body::Quote(_) = body { ChannelKind::Quotes } else { ChannelKind::Trades };
         let instrument = InstrumentId(instrument);
-        self.sequencer.publish(Update { instrument, kind, source: SourceId(0), ts_event: ts_recv - 1, ts_recv, body });
+        self.sequencer.publish(Update {
+            instrument,
+            kind,
+            source: SourceId(0),
+            ts_event: ts_recv - 1,
+            ts_recv,
+            flags: protocol::TickFlags::NONE,
+            body,
+        });
     }
 
     fn trade(&mut self, instrument: u32, ts_recv: i64) {
@@ -197,7 +205,18 @@ fn conflated_updates_leave_the_last_quarter_of_the_delay_line_alone() {
     let mut push = |kind| {
         let body = Body::VenueGap { missed: 1 };
         let (instrument, source) = (InstrumentId(0), SourceId(0));
-        line.push(Numbered { seq: 1, update: Update { instrument, kind, source, ts_event: 0, ts_recv: 0, body } });
+        line.push(Numbered {
+            seq: 1,
+            update: Update {
+                instrument,
+                kind,
+                source,
+                ts_event: 0,
+                ts_recv: 0,
+                flags: protocol::TickFlags::NONE,
+                body,
+            },
+        });
         (line.bytes() / size_of::<Numbered>(), line.dropped())
     };
     for held in 1..=6 {
@@ -216,7 +235,18 @@ fn the_delay_line_stays_within_its_bound() {
         let body = Body::VenueGap { missed: 1 };
         let (instrument, kind, source) = (InstrumentId(0), ChannelKind::Trades, SourceId(0));
         for seq in 0..3 * entries as u64 {
-            line.push(Numbered { seq, update: Update { instrument, kind, source, ts_event: 0, ts_recv: 0, body } });
+            line.push(Numbered {
+                seq,
+                update: Update {
+                    instrument,
+                    kind,
+                    source,
+                    ts_event: 0,
+                    ts_recv: 0,
+                    flags: protocol::TickFlags::NONE,
+                    body,
+                },
+            });
             assert!(line.capacity() <= entries, "{} of {entries}", line.capacity());
         }
         assert_eq!((line.bytes(), line.dropped()), (entries * size_of::<Numbered>(), 2 * entries as u64));

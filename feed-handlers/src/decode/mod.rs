@@ -22,6 +22,7 @@ mod json;
 pub mod kite;
 pub mod kraken;
 pub mod mold;
+pub mod mold_merge;
 mod msgpack;
 pub mod oanda;
 pub mod polygon;
@@ -68,10 +69,14 @@ pub enum Reason {
     Outlier,
     /// A bar whose high is below its low, or whose open or close is outside of them.
     BarRange,
+    /// A message about an order that is not open as far as is known, or that adds one which is.
+    UnknownOrder,
+    /// An order beyond the most that are kept.
+    OrderLimit,
 }
 
 impl Reason {
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 20;
     pub const ALL: [Reason; Self::COUNT] = [
         Reason::Truncated,
         Reason::Syntax,
@@ -91,6 +96,8 @@ impl Reason {
         Reason::Crossed,
         Reason::Outlier,
         Reason::BarRange,
+        Reason::UnknownOrder,
+        Reason::OrderLimit,
     ];
 
     /// The label under which the reason is counted.
@@ -114,6 +121,8 @@ impl Reason {
             Reason::Crossed => "crossed",
             Reason::Outlier => "outlier",
             Reason::BarRange => "bar_range",
+            Reason::UnknownOrder => "unknown_order",
+            Reason::OrderLimit => "order_limit",
         }
     }
 }

@@ -217,6 +217,7 @@ fn absurd_quotes_are_left_out() {
         &["quote 0.00001306x0.10 0.00001306x0 @9".into()],
         &[
             (C::CrossedQuotes, 1),
+            (C::Malformed(Reason::Crossed), 1),
             (C::InvalidQuotes, 3),
             (C::Malformed(Reason::Price), 2),
             (C::Malformed(Reason::Size), 1),
@@ -350,8 +351,6 @@ fn unknown_products_are_learnt_or_refused() {
         assert_eq!(feed.counters().count(C::UnknownSymbols), refused as u64, "{unknown:?} {names:?}");
     };
     check(UnknownSymbols::Learn, &["ETH-USD", "BTC-USD"], &["ETH/USD", "BTC/USD"]);
-    // Two names of one product, whose trades are numbered as one: the second is a repeat.
-    check(UnknownSymbols::Learn, &["BTC-USD", "btc-usd"], &["BTC/USD"]);
     check(UnknownSymbols::Refuse, &["ETH-USD", "BTC-USD"], &["BTC/USD"]);
     // The table holds two.
     check(UnknownSymbols::Learn, &["ETH-USD", "SOL-USD", "BTC-USD"], &["ETH/USD", "BTC/USD"]);
@@ -522,4 +521,14 @@ fn what_is_invalid_becomes_a_dead_letter() {
     }
     assert_eq!(office.take(), None);
     assert_eq!((counters.count(C::DeadLetters), counters.count(C::DeadLettersDropped)), (3, 0));
+}
+
+#[test]
+fn two_names_of_one_product_are_numbered_as_one() {
+    let (mut feed, mut reader) = new_feed(UnknownSymbols::Learn, &[]);
+    for (id, name) in [(1, "BTC-USD"), (2, "btc-usd"), (2, "BTC-USD"), (4, "btc-usd")] {
+        feed.handle_frame(Match(id, 1).frame().replace("SKL-BTC", name).as_bytes(), RECEIVED);
+    }
+    assert_eq!(drain(&mut reader), [trade(1, 1), trade(2, 1), "gap 1 @1".into(), trade(4, 1)]);
+    assert_eq!((feed.counters().count(C::Duplicates), feed.instruments().len()), (1, 1));
 }

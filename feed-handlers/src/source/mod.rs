@@ -13,6 +13,8 @@ mod http;
 mod http_settings;
 mod http_stream;
 mod iex_cloud;
+mod itch_file;
+mod itch_udp;
 mod lines;
 mod live;
 mod live_settings;
@@ -32,6 +34,8 @@ pub use alpha_vantage::{AlphaVantageLive, AlphaVantageSettings, EquityFunction, 
 pub use capture::{Capture, CaptureError, CaptureReader, CapturedFrame, LINE_BYTES_MAX};
 pub use http_settings::HttpSettingsError;
 pub use iex_cloud::{IexCloudLive, IexCloudSettings};
+pub use itch_file::ItchFile;
+pub use itch_udp::{ItchLine, ItchUdp, ItchUdpError, ItchUdpSettings};
 pub use live::Live;
 pub use live_settings::{Credentials, Encoding, LiveError, LiveSettings};
 pub use oanda::{OandaLive, OandaSettings};

@@ -193,14 +193,14 @@ enum Played {
 
 /// What the ring takes without lapping a reader.
 #[derive(Default)]
-struct Room {
+pub(super) struct Room {
     /// So many records may be published in all, by what the readers had read when last asked.
     end: u64,
 }
 
 impl Room {
     /// Waits until there is room for the ticks of a frame; false at the stop.
-    fn wait(&mut self, feed: &mut Feed, stop: &Stop) -> bool {
+    pub(super) fn wait(&mut self, feed: &mut Feed, stop: &Stop) -> bool {
         let publisher = feed.publisher();
         let need = publisher.published() + FRAME_TICKS;
         while self.end < need {

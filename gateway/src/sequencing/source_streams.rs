@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use protocol::{InstrumentId, InstrumentTable, SourceId, TableFull};
+use protocol::{InstrumentId, InstrumentTable, SourceId};
 
 /// Between an instrument and its source.
 const MARK: char = '@';
@@ -23,10 +23,8 @@ pub(crate) fn source_symbol(symbol: &str, instruments: &InstrumentTable, sources
     if !has_room || !sources.iter().any(|known| known == source) {
         return instruments.find(symbol);
     }
-    match instruments.learn(symbol) {
-        Ok(id) => Some(id),
-        Err(TableFull::Full { .. } | TableFull::Symbol(_)) => None,
-    }
+    // A full table, or a name too long with its source.
+    instruments.learn(symbol).ok()
 }
 
 /// The streams that somebody has asked for.

@@ -112,7 +112,12 @@ impl Talk {
     fn trade(&mut self, symbol: &str, seq: u64, age_ns: i64) {
         let decimal = Decimal::parse(b"1.50").unwrap();
         let trade = Trade { id: Some(seq), price: decimal, size: decimal, taker: Some(Side::Sell) };
-        let stamp = protocol::Stamp { seq, ts_event: START_NS, ts_recv: self.shared.now.wall_ns - age_ns };
+        let stamp = protocol::Stamp {
+            seq,
+            ts_event: START_NS,
+            ts_recv: self.shared.now.wall_ns - age_ns,
+            flags: protocol::TickFlags::NONE,
+        };
         let mut frame = Vec::new();
         encode_trade(self.shared.encoding, symbol, "X", &trade, stamp, &mut frame);
         self.hear(&frame).unwrap();

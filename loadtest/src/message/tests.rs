@@ -13,7 +13,12 @@ use protocol::{
 use super::*;
 use crate::scan::{self, scan};
 
-const STAMP: Stamp = Stamp { seq: 17, ts_event: 1_790_733_794_331_644_000, ts_recv: 1_790_733_794_340_111_222 };
+const STAMP: Stamp = Stamp {
+    seq: 17,
+    ts_event: 1_790_733_794_331_644_000,
+    ts_recv: 1_790_733_794_340_111_222,
+    flags: protocol::TickFlags::NONE,
+};
 
 #[track_caller]
 fn check(write: impl Fn(Encoding, &mut Vec<u8>), expected: Message) {

@@ -61,7 +61,7 @@ proptest! {
         ts_event in 0i64..4_000_000_000_000_000_000,
         ts_recv in 0i64..4_000_000_000_000_000_000,
     ) {
-        let stamp = protocol::Stamp { seq, ts_event, ts_recv };
+        let stamp = protocol::Stamp { seq, ts_event, ts_recv, flags: protocol::TickFlags::NONE };
         for encoding in Encoding::ALL {
             for payload in payloads(encoding, &symbol, numbers, id, stamp) {
                 for wanted in [Stamp::Rx, Stamp::Event] {
@@ -76,7 +76,7 @@ proptest! {
     /// One byte changed: whatever is still understood, and is a message at all, reads alike.
     #[test]
     fn a_changed_byte_misleads_nobody(at in 0usize..200, byte: u8, numbers in [decimals(), decimals(), decimals(), decimals()]) {
-        let stamp = protocol::Stamp { seq: 17, ts_event: 1_790_733_794_331_644_000, ts_recv: 1_790_733_794_340_111_222 };
+        let stamp = protocol::Stamp { seq: 17, ts_event: 1_790_733_794_331_644_000, ts_recv: 1_790_733_794_340_111_222, flags: protocol::TickFlags::NONE };
         for encoding in Encoding::ALL {
             for mut payload in payloads(encoding, "BTC/USD", numbers, 5, stamp) {
                 let at = at % payload.len();
@@ -113,7 +113,7 @@ fn what_is_not_one_plain_message_is_left_to_the_full_parser() {
     check(&format!("[{}]", one.replace(r#""T":"t""#, r#""T":"gap""#)), false);
     check("[]", false);
     let mut gap = Vec::new();
-    let stamp = protocol::Stamp { seq: 1, ts_event: 0, ts_recv: 0 };
+    let stamp = protocol::Stamp { seq: 1, ts_event: 0, ts_recv: 0, flags: protocol::TickFlags::NONE };
     for encoding in Encoding::ALL {
         gap.clear();
         encode_venue_gap(encoding, "A", ChannelKind::Trades, 3, stamp, &mut gap);

@@ -375,7 +375,7 @@ impl Connection<'_> {
 
     fn stamp(&self, seq: u64) -> Stamp {
         let now = self.shared.wall_ns();
-        Stamp { seq, ts_event: now, ts_recv: now }
+        Stamp { seq, ts_event: now, ts_recv: now, flags: protocol::TickFlags::NONE }
     }
 
     fn trade(&self, symbol: &str, seq: u64) -> Vec<u8> {

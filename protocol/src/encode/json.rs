@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::encode::{Stamp, taker};
-use crate::{Bar, Decimal, Indicators, Interval, Quote, Trade, format_rfc3339};
+use crate::{Bar, Decimal, Indicators, Interval, Quote, TickFlags, Trade, format_rfc3339};
 
 pub(super) fn trade(symbol: &str, venue: &str, trade: &Trade, stamp: Stamp, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"[{"T":"t","S":"#);
@@ -20,6 +20,7 @@ pub(super) fn trade(symbol: &str, venue: &str, trade: &Trade, stamp: Stamp, out:
         out.extend_from_slice(taker(side).as_bytes());
         out.push(b'"');
     }
+    flags(stamp.flags, out);
     end(stamp, out);
 }
 
@@ -30,6 +31,7 @@ pub(super) fn quote(symbol: &str, quote: &Quote, stamp: Stamp, out: &mut Vec<u8>
     decimal(r#","bs":"#, quote.bid_size, out);
     decimal(r#","ap":"#, quote.ask, out);
     decimal(r#","as":"#, quote.ask_size, out);
+    flags(stamp.flags, out);
     end(stamp, out);
 }
 
@@ -77,6 +79,16 @@ pub(super) fn venue_gap(symbol: &str, channel: &str, missed: u64, stamp: Stamp, 
     text(symbol, out);
     unsigned(r#","reason":"venue","missed":"#, missed, out);
     end(stamp, out);
+}
+
+/// What is told only where it is so.
+fn flags(flags: TickFlags, out: &mut Vec<u8>) {
+    if flags.outlier {
+        out.extend_from_slice(br#","outlier":true"#);
+    }
+    if flags.mock {
+        out.extend_from_slice(br#","mock":true"#);
+    }
 }
 
 /// The keys that every message ends with: venue time, receive time, sequence.

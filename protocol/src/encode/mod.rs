@@ -10,7 +10,7 @@ mod msgpack;
 pub(crate) use msgpack::{TIMESTAMP_TYPE, timestamp_bytes};
 
 use crate::frame::{Opcode, encode_frame_with};
-use crate::{Bar, ChannelKind, Indicators, Interval, Quote, Side, Trade};
+use crate::{Bar, ChannelKind, Indicators, Interval, Quote, Side, TickFlags, Trade};
 
 /// How a session's messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,6 +58,8 @@ pub struct Stamp {
     pub ts_event: i64,
     /// When our socket read returned it, Unix ns.
     pub ts_recv: i64,
+    /// What is told of it beside, in trades and quotes.
+    pub flags: TickFlags,
 }
 
 /// Appends a trade: `T` is `t`.
@@ -93,7 +95,7 @@ pub fn encode_bar(
         _ => "b",
     };
     let interval = kind.interval().filter(|interval| tag == "b" && *interval != Interval::Minute);
-    let stamp = Stamp { seq, ts_event: bar.start_ns, ts_recv };
+    let stamp = Stamp { seq, ts_event: bar.start_ns, ts_recv, flags: TickFlags::NONE };
     encode_frame_with(encoding.opcode(), out, |out| match encoding {
         Encoding::Json => json::bar(tag, symbol, interval, bar, stamp, out),
         Encoding::MessagePack => msgpack::bar(tag, symbol, interval, bar, stamp, out),
@@ -110,7 +112,7 @@ pub fn encode_indicators(
     ts_recv: i64,
     out: &mut Vec<u8>,
 ) {
-    let stamp = Stamp { seq, ts_event: indicators.start_ns, ts_recv };
+    let stamp = Stamp { seq, ts_event: indicators.start_ns, ts_recv, flags: TickFlags::NONE };
     encode_frame_with(encoding.opcode(), out, |out| match encoding {
         Encoding::Json => json::indicators(symbol, interval, indicators, stamp, out),
         Encoding::MessagePack => msgpack::indicators(symbol, interval, indicators, stamp, out),

@@ -4,7 +4,7 @@
 //! The formats are those of <https://github.com/msgpack/msgpack/blob/master/spec.md>, each in its shortest form.
 
 use crate::encode::{Stamp, taker};
-use crate::{Bar, Decimal, Indicators, Interval, Quote, Trade};
+use crate::{Bar, Decimal, Indicators, Interval, Quote, TickFlags, Trade};
 
 /// The extension type of timestamps.
 pub(crate) const TIMESTAMP_TYPE: i8 = -1;
@@ -13,7 +13,7 @@ pub(crate) const TIMESTAMP_TYPE: i8 = -1;
 const END_ENTRIES: u8 = 3;
 
 pub(super) fn trade(symbol: &str, venue: &str, trade: &Trade, stamp: Stamp, out: &mut Vec<u8>) {
-    let known = u8::from(trade.id.is_some()) + u8::from(trade.taker.is_some());
+    let known = u8::from(trade.id.is_some()) + u8::from(trade.taker.is_some()) + flag_entries(stamp.flags);
     start("t", 5 + known + END_ENTRIES, out);
     entry("S", symbol, out);
     if let Some(id) = trade.id {
@@ -25,16 +25,18 @@ pub(super) fn trade(symbol: &str, venue: &str, trade: &Trade, stamp: Stamp, out:
     if let Some(side) = trade.taker {
         entry("tks", taker(side), out);
     }
+    flags(stamp.flags, out);
     end(stamp, out);
 }
 
 pub(super) fn quote(symbol: &str, quote: &Quote, stamp: Stamp, out: &mut Vec<u8>) {
-    start("q", 6 + END_ENTRIES, out);
+    start("q", 6 + flag_entries(stamp.flags) + END_ENTRIES, out);
     entry("S", symbol, out);
     decimal("bp", quote.bid, out);
     decimal("bs", quote.bid_size, out);
     decimal("ap", quote.ask, out);
     decimal("as", quote.ask_size, out);
+    flags(stamp.flags, out);
     end(stamp, out);
 }
 
@@ -87,6 +89,19 @@ fn start(tag: &str, entries: u8, out: &mut Vec<u8>) {
         out.extend_from_slice(&[0x91, 0xde, 0, entries]);
     }
     entry("T", tag, out);
+}
+
+/// How many entries [`flags`] writes.
+fn flag_entries(flags: TickFlags) -> u8 {
+    u8::from(flags.outlier) + u8::from(flags.mock)
+}
+
+/// What is told only where it is so.
+fn flags(flags: TickFlags, out: &mut Vec<u8>) {
+    for (key, _) in [("outlier", flags.outlier), ("mock", flags.mock)].into_iter().filter(|(_, is_so)| *is_so) {
+        text(key, out);
+        out.push(0xc3);
+    }
 }
 
 fn end(stamp: Stamp, out: &mut Vec<u8>) {

@@ -12,7 +12,8 @@ fn decimal(text: &str) -> Decimal {
 }
 
 /// 2026-09-30T02:03:14.331644Z
-const STAMP: Stamp = Stamp { seq: 17, ts_event: 1_790_733_794_331_644_000, ts_recv: 1_790_733_794_340_111_222 };
+const STAMP: Stamp =
+    Stamp { seq: 17, ts_event: 1_790_733_794_331_644_000, ts_recv: 1_790_733_794_340_111_222, flags: TickFlags::NONE };
 
 /// The JSON text must be exactly this, and MessagePack must hold the same keys and values.
 #[track_caller]
@@ -84,6 +85,22 @@ fn writes_trades() {
     check(
         |encoding, out| encode_trade(encoding, "AAPL", "IEX", &trade, STAMP, out),
         r#"[{"T":"t","S":"AAPL","i":0,"x":"IEX","p":14.7550,"s":985,"tks":"S","t":"2026-09-30T02:03:14.331644Z","rx":1790733794340111222,"seq":17}]"#,
+    );
+}
+
+#[test]
+fn tells_what_is_only_there_sometimes() {
+    let trade = Trade { id: None, price: decimal("14.7550"), size: decimal("985"), taker: None };
+    let stamp = Stamp { seq: 1, ts_event: 0, ts_recv: 2, flags: TickFlags { outlier: true, mock: true } };
+    check(
+        |encoding, out| encode_trade(encoding, "A", "X", &trade, stamp, out),
+        r#"[{"T":"t","S":"A","x":"X","p":14.7550,"s":985,"outlier":true,"mock":true,"t":"1970-01-01T00:00:00Z","rx":2,"seq":1}]"#,
+    );
+    let quote = Quote { bid: decimal("1"), bid_size: decimal("0"), ask: decimal("2"), ask_size: decimal("3") };
+    let stamp = Stamp { flags: TickFlags { outlier: true, mock: false }, ..stamp };
+    check(
+        |encoding, out| encode_quote(encoding, "A", &quote, stamp, out),
+        r#"[{"T":"q","S":"A","bp":1,"bs":0,"ap":2,"as":3,"outlier":true,"t":"1970-01-01T00:00:00Z","rx":2,"seq":1}]"#,
     );
 }
 
@@ -200,7 +217,7 @@ proptest! {
     ) {
         let (price, size) = (Decimal::new(price.0, price.1).unwrap(), Decimal::new(size.0, size.1).unwrap());
         let trade = Trade { id: Some(id), price, size, taker: Some(Side::Buy) };
-        let stamp = Stamp { seq, ts_event, ts_recv };
+        let stamp = Stamp { seq, ts_event, ts_recv, flags: TickFlags::NONE };
         let mut time = Vec::new();
         format_rfc3339(ts_event, &mut time);
         let time = String::from_utf8(time).unwrap();
