@@ -219,7 +219,8 @@ async fn garbage_is_a_dead_letter_and_no_end() {
 async fn silence_is_told_and_passes() {
     let nasdaq = Nasdaq::start(|s| {
         s.stale = Duration::from_millis(100);
-        s.silence = Duration::from_millis(300);
+        // Long enough after it for a busy machine to see the state between.
+        s.silence = Duration::from_secs(2);
     })
     .await;
     nasdaq.send(0, &request(FIRST, 1, 0)).await;

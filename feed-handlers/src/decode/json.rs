@@ -267,6 +267,17 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Marks the highest bit of the first byte, the lowest of the word, that is a quote, a backslash or a control character;
+/// bits above it may be wrong through the borrow. 0 where there is none.
+#[inline]
+pub(super) fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+    zero_bytes(word ^ (ONES * u64::from(b'"'))) | zero_bytes(word ^ (ONES * u64::from(b'\\'))) | controls
+}
+
 /// The index of the first byte from `at` on that is a quote, a backslash or a control character; the length
 /// where there is none.
 ///
@@ -274,15 +285,9 @@ impl<'a> Scanner<'a> {
 /// call into a vectorised search, too long to be looked at byte by byte.
 #[inline]
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGHS: u64 = ONES << 7;
-    // The lowest bit set marks the first zero byte; bits above it may be wrong through the borrow.
-    let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
     while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*chunk);
-        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let hits =
-            zero_bytes(word ^ (ONES * u64::from(b'"'))) | zero_bytes(word ^ (ONES * u64::from(b'\\'))) | controls;
+        let hits = special_bytes(word);
         if hits != 0 {
             return at + hits.trailing_zeros() as usize / 8;
         }
