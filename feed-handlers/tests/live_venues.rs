@@ -24,6 +24,7 @@ use roles::{
 use serde_json::{Value, json};
 use stage::{Actor, Stage, Words};
 use support::{Listener, PATIENCE, feed_with};
+use tokio::net::TcpStream;
 
 /// Supervision that never interferes on its own, and comes back at once.
 const PATIENT: Timings = Timings {
@@ -199,9 +200,11 @@ async fn after_a_cut_everything_is_subscribed_anew_and_nothing_repeats() {
 }
 
 /// That the client stays away for at least half of `wait` from `since` on, and then comes back.
-async fn assert_stays_away(stage: &Stage, since: Instant, wait: Duration, role: &Role) {
-    let _line = stage.accept_raw().await;
+#[must_use = "the end of this line would be the source's next trouble"]
+async fn assert_stays_away(stage: &Stage, since: Instant, wait: Duration, role: &Role) -> TcpStream {
+    let line = stage.accept_raw().await;
     assert!(since.elapsed() >= wait / 2, "{:?} is back after {:?}", role.venue, since.elapsed());
+    line
 }
 
 #[tokio::test]
@@ -229,7 +232,7 @@ async fn who_is_refused_says_so_and_stays_away() {
                 since
             }
         };
-        assert_stays_away(&stage, since, wait, &role).await;
+        let _line = assert_stays_away(&stage, since, wait, &role).await;
         assert!(heard.trouble().starts_with("the venue refuses our credentials"), "{}", heard.trouble());
         assert_eq!(heard.status.state(), FeedState::Down);
         heard.end();
@@ -253,7 +256,7 @@ async fn who_asks_too_much_stays_away() {
             }
             None => _ = stage.answer("HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n").await,
         }
-        assert_stays_away(&stage, since, wait, &role).await;
+        let _line = assert_stays_away(&stage, since, wait, &role).await;
         assert!(heard.trouble().starts_with("the venue says that we ask too much"), "{}", heard.trouble());
         heard.end();
     }
@@ -263,7 +266,7 @@ async fn who_asks_too_much_stays_away() {
         Heard::start(&role.settings(role.url(&stage), Timings { throttled: Duration::from_millis(1), ..PATIENT }));
     let since = Instant::now();
     stage.answer("HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n").await;
-    assert_stays_away(&stage, since, Duration::from_secs(2), &role).await;
+    let _line = assert_stays_away(&stage, since, Duration::from_secs(2), &role).await;
     heard.end();
 }
 

@@ -97,6 +97,14 @@ impl Planned {
     }
 }
 
+impl Planned {
+    /// What it brings is as old as it is.
+    fn is_of_a_recording(&mut self) {
+        self.limits.age_max_ns = None;
+        self.quality = Quality::new(i64::MAX);
+    }
+}
+
 /// All feeds, not started yet.
 pub(crate) struct Feeds {
     planned: Vec<Planned>,
@@ -331,11 +339,15 @@ fn open_live(config: &config::Feed, sources: &[config::Source], key: &str) -> Re
     let (mut planned, mut symbols): (_, Vec<String>) = (Vec::new(), Vec::new());
     for (index, configured) in sources.iter().enumerate() {
         let source = LiveSource::open(index, configured).map_err(|error| error.about("feed.sources[0]", key))?;
+        let mut feed = Planned::new(config, configured.name(), configured.venue, Source::Live(Box::new(source)));
+        if configured.file.is_some() {
+            feed.is_of_a_recording();
+        }
         planned.push(Planned {
             is_mock: configured.mock,
             marks_mock: configured.mock,
             quotes: live::quotes(configured),
-            ..Planned::new(config, configured.name(), configured.venue, Source::Live(Box::new(source)))
+            ..feed
         });
         for symbol in configured.symbols.iter().map(|symbol| live::symbol(symbol)) {
             if !symbols.iter().any(|known| known == symbol) {

@@ -96,3 +96,38 @@ fn feeds_are_shown_with_their_quality_and_what_they_refused_is_kept() {
     );
     assert_eq!(letter["frame"], refused);
 }
+
+/// A message of Nasdaq ITCH with its length before it, from hexadecimal digits.
+fn itch(digits: &str) -> Vec<u8> {
+    let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let message: Vec<u8> =
+        digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect();
+    [&(message.len() as u16).to_be_bytes()[..], &message].concat()
+}
+
+#[test]
+fn a_day_of_nasdaq_is_played_from_its_file() {
+    let directory = Directory::new();
+    let messages = [
+        // The directory says that 0x1598 is IVOO.
+        itch("52 1598 0000 1f1aced80000 49564f4f20202020 51 4e 00000064 4e 51 2020 50 4e 20 31 59 00000000 4e"),
+        // Buy 100 at 87.39, sell 200 at 87.45; 25 of the first are executed.
+        itch("41 1598 0000 1f1aced85306 000000000166b53e 42 00000064 49564f4f20202020 000d55ac"),
+        itch("41 1598 0000 1f1aced85307 000000000166b53f 53 000000c8 49564f4f20202020 000d5804"),
+        itch("45 1598 0002 1f1aced8f061 000000000166b53e 00000019 000000000003e63b"),
+    ];
+    let file = directory.write("day.itch", messages.concat());
+    let sources = format!(r#"[{{venue="nasdaq_itch",name="NASDAQ",file="{file}",day="2023-08-22"}}]"#);
+    let settings = [("feed.kind", "live"), ("feed.sources", &*sources)];
+    let output = program::run(&settings, &["feed", "check", "nasdaq", "--duration", "1s"]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    for expected in [
+        "  ended\n",
+        "  quote  IVOO  87.3900 x 100  87.4500 x 200  2023-08-22T13:29:59.999894279Z",
+        "  trade  IVOO  87.3900 x 25  2023-08-22T13:29:59.999934561Z",
+        "  quote  IVOO  87.3900 x 75  87.4500 x 200  2023-08-22T13:29:59.999934561Z",
+    ] {
+        assert!(shown.contains(expected), "{expected:?} in {shown}");
+    }
+}

@@ -3,6 +3,7 @@
 //! Deliberately absent: what only a connection can show. Whether a venue takes these settings, its source says when it is
 //! made, before anything is started.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,8 +22,9 @@ pub struct Source {
     /// The source as clients see it in `x`, and behind `@`: A-Z, 0-9 and . - _. Absent: the venue's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Canonical, such as `BTC/USD` or `AAPL`, or with the venue's own name before it (`BINANCE:BTCUSDT=BTC/USDT`); for
+    /// Not for Nasdaq ITCH, which tells all stocks. Canonical, such as `BTC/USD` or `AAPL`, or with the venue's own name before it (`BINANCE:BTCUSDT=BTC/USDT`); for
     /// Kite always with the instrument's token (`408065=INFY`).
+    #[serde(default)]
     pub symbols: Vec<String>,
     /// Absent: the venue's own address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +64,21 @@ pub struct Source {
     pub requests_per_minute: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_day: Option<u32>,
+    /// Nasdaq ITCH: the addresses of its lines, multicast groups or our own; each carries the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<SocketAddr>,
+    /// The address of the interface on which groups are joined. Absent: the system's choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Ipv4Addr>,
+    /// The server that says again what both lines lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_server: Option<SocketAddr>,
+    /// Nasdaq ITCH from a file of length-framed messages, in place of lines, and the day in New York that it is of:
+    /// `2023-08-22`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day: Option<String>,
     /// A connection that shows no sign of life for so long is dropped and made anew. Absent: what suits the venue.
     #[serde(default, with = "units::optional_duration", skip_serializing_if = "Option::is_none")]
     pub silence_timeout: Option<Duration>,
@@ -91,6 +108,11 @@ impl Source {
             channels: Vec::new(),
             requests_per_minute: None,
             requests_per_day: None,
+            lines: Vec::new(),
+            interface: None,
+            request_server: None,
+            file: None,
+            day: None,
             silence_timeout: None,
             mock: false,
         }

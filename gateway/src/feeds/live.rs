@@ -1,13 +1,16 @@
 //! A live source as it is configured: its credentials read, its settings checked by the source itself.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use feed_handlers::decode::eastern::us_eastern;
 use feed_handlers::feed::{Feed, QuoteOrigin};
 use feed_handlers::source::{
-    AlphaVantageLive, AlphaVantageSettings, Credentials, Encoding, FeedStatus, IexCloudLive, IexCloudSettings, Live,
-    LiveSettings, OandaLive, OandaSettings, PollBudget, Secret, Stop, Timings,
+    AlphaVantageLive, AlphaVantageSettings, Credentials, Encoding, FeedStatus, IexCloudLive, IexCloudSettings,
+    ItchFile, ItchLine, ItchUdp, ItchUdpSettings, Live, LiveSettings, OandaLive, OandaSettings, PollBudget, Secret,
+    Speed, Stop, Timings,
 };
 use feed_handlers::venue::Venue;
 
@@ -19,10 +22,12 @@ pub(super) enum LiveSource {
     Oanda(OandaLive),
     IexCloud(IexCloudLive),
     AlphaVantage(AlphaVantageLive),
+    ItchLines(ItchUdp),
+    ItchFile(ItchFile),
 }
 
 impl LiveSource {
-    /// Checks the settings of `feed.sources[index]`. Connects to nothing.
+    /// Checks the settings of `feed.sources[index]`. Connects to nothing, but listens on the lines of Nasdaq ITCH.
     ///
     /// # Errors
     /// [`ConfigError`] with the key that is wrong.
@@ -65,6 +70,7 @@ impl LiveSource {
                 };
                 AlphaVantageLive::new(&settings).map(LiveSource::AlphaVantage).map_err(|error| of(&error))
             }
+            Venue::Itch => open_itch(&key, config),
             venue => {
                 let settings = LiveSettings {
                     url,
@@ -91,6 +97,8 @@ impl LiveSource {
             LiveSource::Oanda(source) => source.status(),
             LiveSource::IexCloud(source) => source.status(),
             LiveSource::AlphaVantage(source) => source.status(),
+            LiveSource::ItchLines(source) => source.status(),
+            LiveSource::ItchFile(source) => source.status(),
         }
     }
 
@@ -100,8 +108,39 @@ impl LiveSource {
             LiveSource::Oanda(source) => source.spawn(feed, stop),
             LiveSource::IexCloud(source) => source.spawn(feed, stop),
             LiveSource::AlphaVantage(source) => source.spawn(feed, stop),
+            LiveSource::ItchLines(source) => source.spawn(feed, stop),
+            LiveSource::ItchFile(source) => source.spawn(feed, stop),
         }
     }
+}
+
+/// Nasdaq ITCH: a file of a day, or the lines of today, on which it listens from here on.
+fn open_itch(key: &str, config: &config::Source) -> Result<LiveSource, ConfigError> {
+    let of = |field: &str, error: &dyn std::fmt::Display| ConfigError::of(&format!("{key}.{field}"), error);
+    let midnight = |day: &str| {
+        let time = format!("{day} 00:00:00");
+        us_eastern(time.as_bytes()).ok_or_else(|| of("day", &"is no day since 2007, such as 2023-08-22"))
+    };
+    if let Some(file) = &config.file {
+        if !config.lines.is_empty() {
+            return Err(of("file", &"and lines are both there"));
+        }
+        let day = config.day.as_deref().ok_or_else(|| of("day", &"is needed: the file does not tell it"))?;
+        let open = ItchFile::open(file, midnight(day)?);
+        let source = open.map_err(|e| of("file", &format_args!("{}: {e}", file.display())))?;
+        return Ok(LiveSource::ItchFile(source.speed(Speed::Max)));
+    }
+    let line = |address: &SocketAddr| ItchLine {
+        address: *address,
+        interface: config.interface.unwrap_or(Ipv4Addr::UNSPECIFIED),
+    };
+    let mut settings = ItchUdpSettings::new(config.lines.iter().map(line).collect());
+    settings.rerequest = config.request_server;
+    settings.midnight_ns = config.day.as_deref().map(midnight).transpose()?;
+    if let Some(silence) = config.silence_timeout {
+        (settings.silence, settings.stale) = (silence, settings.stale.min(silence));
+    }
+    ItchUdp::bind(settings).map(LiveSource::ItchLines).map_err(|error| ConfigError::of(key, error))
 }
 
 /// What the feed makes its quotes of.
@@ -161,6 +200,14 @@ mod tests {
             r#"venue = "coinbase"
                symbols = ["BTC/USD"]"#
                 .to_owned(),
+            r#"venue = "nasdaq_itch"
+               lines = ["127.0.0.1:0", "127.0.0.1:0"]
+               request_server = "127.0.0.1:9""#
+                .to_owned(),
+            r#"venue = "nasdaq_itch"
+               file = "/dev/null"
+               day = "2023-08-22""#
+                .to_owned(),
             r#"venue = "kraken"
                symbols = ["BTC/USD"]
                quotes = "books"
@@ -203,5 +250,12 @@ mod tests {
             "feed.sources[2].key_variable: feed.sources[2].key_file is there as well",
         );
         check("venue = \"finnhub\"\nsymbols = [\"AAPL\"]\nkey_file = \"/dev/null\"", "feed.sources[2].key: is empty");
+        check("venue = \"nasdaq_itch\"", "feed.sources[2]: lines: at least one is needed");
+        check("venue = \"nasdaq_itch\"\nfile = \"/dev/null\"", "feed.sources[2].day: is needed");
+        check("venue = \"nasdaq_itch\"\nfile = \"/dev/null\"\nday = \"tomorrow\"", "feed.sources[2].day: is no day");
+        check(
+            "venue = \"nasdaq_itch\"\nfile = \"/nonexistent/itch\"\nday = \"2023-08-22\"",
+            "feed.sources[2].file: /nonexistent/itch: ",
+        );
     }
 }
