@@ -66,6 +66,7 @@ fn a_stalled_client_continues_complete_and_with_the_newest() {
     assert_eq!(gateway.metric("gateway_outbox_behind "), 3.0);
     assert!(gateway.metric("gateway_retained_bytes ") <= 64.0 * 1024.0 * 1024.0);
     for client in &mut stalled {
+        client.enlarge_buffer();
         let (trades, quotes) = read_up_to(client, TRADES, LAST_QUOTE);
         assert_contiguous(&trades, 1);
         assert_eq!(trades.len() as u64, TRADES);

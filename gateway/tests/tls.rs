@@ -142,6 +142,7 @@ fn a_stalled_client_continues_complete() {
     assert_contiguous(&reader.receive_many(&["t", "gap"], COUNT as usize), 1);
     assert_eq!(gateway.metric("gateway_outbox_behind "), 3.0);
     for client in &mut stalled {
+        client.enlarge_buffer();
         assert_contiguous(&client.receive_many(&["t", "gap"], COUNT as usize), 1);
     }
     gateway.await_metric("gateway_outbox_behind ", |behind| behind == 0.0);

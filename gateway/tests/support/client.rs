@@ -170,6 +170,14 @@ impl Client {
         socket.into()
     }
 
+    /// Gives the connection an ordinary receive buffer. In one that holds less than a segment, the system's sender may fall
+    /// back to a segment each 200 ms, which is no matter of the gateway's.
+    #[track_caller]
+    pub fn enlarge_buffer(&self) {
+        let socket = self.socket.get_ref().socket();
+        socket2::SockRef::from(socket).set_recv_buffer_size(1 << 20).unwrap();
+    }
+
     #[track_caller]
     pub fn authenticate(&mut self, key: &str, secret: &str) {
         let answer = self.request(&serde_json::json!({"action": "auth", "key": key, "secret": secret}).to_string());
