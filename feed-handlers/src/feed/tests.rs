@@ -1,3 +1,5 @@
+//! The feed as its source sees it: frames in, and the ticks, counters, requests and dead letters that come of them.
+
 use super::*;
 use crate::doorbell::{Doorbell, WaitStrategy};
 use crate::ring::{Polled, Reader, ring};

@@ -1,3 +1,5 @@
+//! Orders to prints and tops: the cases one by one, and any series of messages against a naive book.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

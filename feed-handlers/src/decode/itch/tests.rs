@@ -1,3 +1,5 @@
+//! Nasdaq's messages: real ones byte for byte, every length that is not theirs, and files and packets of them.
+
 use proptest::prelude::*;
 
 use super::super::eastern::us_eastern;

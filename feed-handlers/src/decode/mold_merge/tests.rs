@@ -1,3 +1,5 @@
+//! The merge of lines in virtual time: the cases one by one, and any pattern of loss, repeats and order.
+
 use proptest::prelude::*;
 
 use super::*;

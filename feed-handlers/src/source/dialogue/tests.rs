@@ -1,3 +1,5 @@
+//! The dialogue in virtual time: its steps, deadlines, pace and endings, and any order of events.
+
 use super::*;
 use proptest::prelude::*;
 
