@@ -631,12 +631,15 @@ impl Feed {
             return self.count(FeedCounter::LineHeartbeats);
         };
         let Some(at) = self.product(symbol) else { return };
-        match self.times.shifted(time) {
-            Some(ts_event) if self.products[at].heartbeats.rises_to(ts_event) => {
-                self.publish(FeedCounter::Heartbeats, at, ts_event, ts_recv, TickBody::Heartbeat);
-            }
-            _ => self.count(FeedCounter::StaleHeartbeats),
+        let Some(ts_event) = self.times.shifted(time) else { return self.count(FeedCounter::StaleHeartbeats) };
+        // It drives the bars of all instruments of the source: one absurd time would finish them all.
+        if let Err(reason) = self.limits.check_time(ts_event, ts_recv) {
+            return self.leave_out(FeedCounter::InvalidMessages, Part::Message, reason, ts_recv);
         }
+        if !self.products[at].heartbeats.rises_to(ts_event) {
+            return self.count(FeedCounter::StaleHeartbeats);
+        }
+        self.publish(FeedCounter::Heartbeats, at, ts_event, ts_recv, TickBody::Heartbeat);
     }
 
     fn publish_gap(&mut self, at: usize, missed: u64, ts_event: i64, ts_recv: i64) {

@@ -266,6 +266,22 @@ fn heartbeats_carry_the_clock_and_are_no_gap() {
 }
 
 #[test]
+fn a_heartbeat_of_the_future_is_left_out() {
+    // They come at second 60, and may be 10 s ahead.
+    check(
+        &[Beat(1), Beat(71), Beat(70), Match(5, 71), Match(6, 70)],
+        &["heartbeat @1".into(), "heartbeat @70".into(), trade(6, 70)],
+        &[
+            (C::Heartbeats, 2),
+            (C::Trades, 1),
+            (C::InvalidMessages, 1),
+            (C::InvalidTrades, 1),
+            (C::Malformed(Reason::Future), 2),
+        ],
+    );
+}
+
+#[test]
 fn other_messages_are_counted() {
     let product = r#""product_id":"SKL-BTC""#;
     let frames = [
