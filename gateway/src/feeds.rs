@@ -77,31 +77,30 @@ struct Planned {
     quality: (QualityWriter, Arc<Quality>),
 }
 
-impl Planned {
-    /// A feed with the venue's own quotes, and data that counts as real unless it is simulated.
-    fn new(config: &config::Feed, name: &str, venue: Venue, source: Source) -> Planned {
-        // A recording is as old as it is.
-        let fresh_max = if config.kind == FeedKind::Replay { i64::MAX } else { FRESH_MAX_NS };
-        Planned {
-            name: name.to_owned(),
-            venue,
-            is_mock: config.kind == FeedKind::Simulator,
-            marks_mock: false,
-            quotes: QuoteOrigin::Quotes,
-            limits: limits(&config.limits, config.kind),
-            status: source.status(),
-            source,
-            counters: Arc::new(FeedCounters::new()),
-            quality: Quality::new(fresh_max),
-        }
-    }
+/// Where a feed's data is from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Simulated,
+    /// It may be of any age.
+    Recorded,
+    Live,
 }
 
 impl Planned {
-    /// What it brings is as old as it is.
-    fn is_of_a_recording(&mut self) {
-        self.limits.age_max_ns = None;
-        self.quality = Quality::new(i64::MAX);
+    /// A feed with the venue's own quotes.
+    fn new(config: &config::Feed, name: &str, venue: Venue, source: Source, origin: Origin) -> Planned {
+        Planned {
+            name: name.to_owned(),
+            venue,
+            is_mock: origin == Origin::Simulated,
+            marks_mock: false,
+            quotes: QuoteOrigin::Quotes,
+            limits: limits(&config.limits, origin),
+            status: source.status(),
+            source,
+            counters: Arc::new(FeedCounters::new()),
+            quality: Quality::new(if origin == Origin::Recorded { i64::MAX } else { FRESH_MAX_NS }),
+        }
     }
 }
 
@@ -129,20 +128,13 @@ impl Feeds {
         let (planned, symbols, gate) = match config.kind {
             FeedKind::Simulator => {
                 let (simulator, symbols) = open_simulator(&config.simulator)?;
-                (
-                    vec![Planned::new(config, "SIMULATOR", Venue::Coinbase, Source::Simulator(Box::new(simulator)))],
-                    symbols,
-                    None,
-                )
+                let source = Source::Simulator(Box::new(simulator));
+                (vec![Planned::new(config, "SIMULATOR", Venue::Coinbase, source, Origin::Simulated)], symbols, None)
             }
             FeedKind::Replay => {
                 let (replay, gate) = open_replay(&config.replay, stop)?;
-                let symbols = replay.symbols().collect();
-                (
-                    vec![Planned::new(config, "COINBASE", Venue::Coinbase, Source::Replay(Box::new(replay)))],
-                    symbols,
-                    gate,
-                )
+                let (symbols, source) = (replay.symbols().collect(), Source::Replay(Box::new(replay)));
+                (vec![Planned::new(config, "COINBASE", Venue::Coinbase, source, Origin::Recorded)], symbols, gate)
             }
             FeedKind::Coinbase => open_live(config, &[coinbase(&config.coinbase)], "feed.coinbase")?,
             FeedKind::Live => open_live(config, &config.sources, "")?,
@@ -266,11 +258,11 @@ impl Feeds {
     }
 }
 
-fn limits(config: &config::Limits, kind: FeedKind) -> Limits {
+fn limits(config: &config::Limits, origin: Origin) -> Limits {
     let ns = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     Limits {
         future_max_ns: ns(config.future_max),
-        age_max_ns: (kind != FeedKind::Replay).then(|| ns(config.age_max)),
+        age_max_ns: (origin != Origin::Recorded).then(|| ns(config.age_max)),
         outlier_ratio: config.outlier_ratio,
         outliers: match config.outliers {
             config::Outliers::Flag => Outliers::Flag,
@@ -339,15 +331,13 @@ fn open_live(config: &config::Feed, sources: &[config::Source], key: &str) -> Re
     let (mut planned, mut symbols): (_, Vec<String>) = (Vec::new(), Vec::new());
     for (index, configured) in sources.iter().enumerate() {
         let source = LiveSource::open(index, configured).map_err(|error| error.about("feed.sources[0]", key))?;
-        let mut feed = Planned::new(config, configured.name(), configured.venue, Source::Live(Box::new(source)));
-        if configured.file.is_some() {
-            feed.is_of_a_recording();
-        }
+        let source = Source::Live(Box::new(source));
+        let origin = if configured.file.is_some() { Origin::Recorded } else { Origin::Live };
         planned.push(Planned {
             is_mock: configured.mock,
             marks_mock: configured.mock,
             quotes: live::quotes(configured),
-            ..feed
+            ..Planned::new(config, configured.name(), configured.venue, source, origin)
         });
         for symbol in configured.symbols.iter().map(|symbol| live::symbol(symbol)) {
             if !symbols.iter().any(|known| known == symbol) {
