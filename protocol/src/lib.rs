@@ -6,6 +6,7 @@ mod channel;
 mod code;
 pub mod command;
 mod decimal;
+mod digits;
 mod encode;
 pub mod frame;
 mod indicators;
@@ -20,6 +21,7 @@ pub use bar::{Bar, Interval};
 pub use channel::{Channel, ChannelId, ChannelKind, Class, Freshness, Selector};
 pub use code::{CloseCode, ErrorCode};
 pub use decimal::{Decimal, DecimalError, SCALE_MAX};
+pub use digits::eight_digits;
 pub use encode::{Encoding, Stamp, encode_bar, encode_indicators, encode_quote, encode_trade, encode_venue_gap};
 pub use indicators::{Bollinger, Indicators, Macd, Rsi, RsiSignal};
 pub use instrument::{

@@ -3,31 +3,31 @@
 //! The calendar arithmetic is Howard Hinnant's `days_from_civil` and `civil_from_days`
 //! (<https://howardhinnant.github.io/date_algorithms.html>).
 
+use crate::digits::eight_digits;
+
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Reads `2021-04-17T16:43:37.075687Z`: 0 to 9 fractional digits, upper-case `T` and `Z` only, as all the
 /// venues write it. Returns Unix nanoseconds; `None` for any other text and for years whose nanoseconds
 /// do not fit an `i64` (before 1678 or after 2261, so also the year 0001 that old recordings hold).
 pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
-    let (head, mut tail) = text.split_first_chunk::<19>()?;
+    let (head, tail) = text.split_first_chunk()?;
+    let (seconds, nanos) = (unix_seconds(head)?, nanoseconds(tail)?);
+    seconds.checked_mul(NANOS_PER_SECOND)?.checked_add(nanos)
+}
+
+/// `2021-04-17T16:43:37` in Unix seconds.
+fn unix_seconds(text: &[u8; 19]) -> Option<i64> {
     // Three words of eight characters, the last of which overlaps the one before: `2021-04-`, `17T16:43`, `16:43:37`.
-    let word = |at: usize| head[at..].first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
-    let (date, hours, clock) = (word(0), word(8), word(11));
-    let are_digits = |word: u64, places: [u8; 8]| {
-        let places = u64::from_le_bytes(places);
-        // A digit is 0x30 to 0x39: the upper half is 3, also after adding 6, which carries from 0x3a on.
-        let upper = u64::from_le_bytes([0xf0; 8]) & places;
-        let digits = u64::from_le_bytes([0x30; 8]) & places;
-        word & upper == digits && (word & places).wrapping_add(u64::from_le_bytes([6; 8]) & places) & upper == digits
-    };
-    let is_formed = are_digits(date, [255, 255, 255, 255, 0, 255, 255, 0])
-        && are_digits(hours, [255, 255, 0, 255, 255, 0, 255, 255])
-        && are_digits(clock, [255, 255, 0, 255, 255, 0, 255, 255])
-        && (head[4], head[7], head[10], head[13], head[16]) == (b'-', b'-', b'T', b':', b':');
+    let word = |at: usize| text[at..].first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
+    let is_formed = are_digits(word(0), [255, 255, 255, 255, 0, 255, 255, 0])
+        && are_digits(word(8), [255, 255, 0, 255, 255, 0, 255, 255])
+        && are_digits(word(11), [255, 255, 0, 255, 255, 0, 255, 255])
+        && (text[4], text[7], text[10], text[13], text[16]) == (b'-', b'-', b'T', b':', b':');
     if !is_formed {
         return None;
     }
-    let two = |at: usize| i64::from(head[at] - b'0') * 10 + i64::from(head[at + 1] - b'0');
+    let two = |at: usize| i64::from(text[at] - b'0') * 10 + i64::from(text[at + 1] - b'0');
     let year = two(0) * 100 + two(2);
     let (month, day) = (two(5), two(8));
     let (hour, minute, second) = (two(11), two(14), two(17));
@@ -36,27 +36,37 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
     if !ranges || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let mut nanos = 0i64;
-    if let [b'.', fraction @ ..] = tail {
-        let mut digits = 0;
-        while let Some(digit) = fraction.get(digits).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9) {
-            if digits == 9 {
-                return None;
-            }
-            nanos = nanos * 10 + i64::from(digit);
-            digits += 1;
-        }
-        nanos *= *[0, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100, 10, 1].get(digits)?;
-        if digits == 0 {
-            return None;
-        }
-        tail = &fraction[digits..];
+    Some(days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+/// `.075687Z` in nanoseconds: a point and 1 to 9 digits, or none of them.
+fn nanoseconds(text: &[u8]) -> Option<i64> {
+    if let Some(&[b'.', ref digits @ .., b'Z']) = text.first_chunk::<8>().filter(|_| text.len() == 8) {
+        // Microseconds, as most venues write them: the eight digits of a word, of which the first two are zeros.
+        let mut word = [b'0'; 8];
+        word[2..].copy_from_slice(digits);
+        let word = u64::from_le_bytes(word);
+        return are_digits(word, [255; 8]).then(|| eight_digits(word & u64::from_le_bytes([0x0f; 8])) as i64 * 1_000);
     }
-    if tail != b"Z" {
+    let digits = match text {
+        b"Z" => return Some(0),
+        [b'.', digits @ .., b'Z'] => digits,
+        _ => return None,
+    };
+    if !matches!(digits.len(), 1..=9) || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
-    seconds.checked_mul(NANOS_PER_SECOND)?.checked_add(nanos)
+    let number = digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
+    Some(number * 10i64.pow(9 - digits.len() as u32))
+}
+
+/// Whether the bytes of `word` for which `places` has a 255 are digits.
+fn are_digits(word: u64, places: [u8; 8]) -> bool {
+    let places = u64::from_le_bytes(places);
+    // A digit is 0x30 to 0x39: the upper half is 3, also after adding 6, which carries from 0x3a on.
+    let upper = u64::from_le_bytes([0xf0; 8]) & places;
+    let digits = u64::from_le_bytes([0x30; 8]) & places;
+    word & upper == digits && (word & places).wrapping_add(u64::from_le_bytes([6; 8]) & places) & upper == digits
 }
 
 /// Appends Unix nanoseconds as `2021-04-17T16:43:37.075687Z`, the fraction without trailing zeros, and
@@ -101,13 +111,13 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
+/// Days since 1970. `year >= 0`.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let y = if month <= 2 { year - 1 } else { year };
-    let era = y.div_euclid(400);
-    let year_of_era = y.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+    // Years that begin with March, so that the leap day is their last; the first of them may be the one before 0.
+    let (year, month) = if month <= 2 { (year + 399, month + 9) } else { (year + 400, month - 3) };
+    let (year, month) = (year as u32, month as u32);
+    let days_of_years = 365 * year + year / 4 - year / 100 + year / 400;
+    i64::from(days_of_years + (153 * month + 2) / 5) + day - 1 - (719_468 + 146_097)
 }
 
 fn civil_from_days(days: i64) -> (i64, i64, i64) {

@@ -384,8 +384,9 @@ mod tests {
             r#","best_ask":"14.8060""#,
             r#","best_bid_size":"0.10","best_ask":"14.8060","best_ask_size":"985""#,
         );
-        let several =
-            SKL_UPDATE.replace("[[", r#"[["buy","83362.67","0.00000000"],["buy","1","0.-10000"],["sell","0.0","1"],["#);
+        let with = |changes: &str| SKL_UPDATE.replace("[[", &format!("[{changes},["));
+        let several = with(r#"["buy","83362.67","0.00000000"],["sell","0.0000000001","123456789012.5"]"#);
+        let many = with(&[r#"["buy","83362.67","1.5"]"#; 70].join(","));
         let both = |frame: &[u8]| {
             let (mut by_layout, mut by_grammar) = (Vec::new(), Vec::new());
             let is_usual = layout::decode(frame, &mut |event| by_layout.push(format!("{event:?}"))).is_some();
@@ -396,6 +397,10 @@ mod tests {
             }
             is_usual
         };
+        assert!(both(many.as_bytes()));
+        for faulty in [r#"["buy","1","0.-10000"]"#, r#"["sell","0.0","1"]"#] {
+            assert!(!both(with(faulty).as_bytes()), "{faulty}");
+        }
         for frame in [BTC_MATCH, BAND_TICKER, &sized, SKL_UPDATE, &several] {
             assert!(both(frame.as_bytes()), "{frame}");
             let mut read = 0;

@@ -5,6 +5,7 @@
 //! for valid UTF-8, because texts that are used are compared with, or parsed as, ASCII.
 
 use super::DecodeError;
+use super::lanes::{LANES, specials};
 
 /// Deepest nesting of a frame. Coinbase needs 3 (object, list, level), its sister venue 6; the scanner
 /// recurses once a level, so the bound also bounds the stack.
@@ -267,31 +268,19 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Marks the highest bit of the first byte, the lowest of the word, that is a quote, a backslash or a control character;
-/// bits above it may be wrong through the borrow. 0 where there is none.
-#[inline]
-pub(super) fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGHS: u64 = ONES << 7;
-    let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-    zero_bytes(word ^ (ONES * u64::from(b'"'))) | zero_bytes(word ^ (ONES * u64::from(b'\\'))) | controls
-}
-
 /// The index of the first byte from `at` on that is a quote, a backslash or a control character; the length
 /// where there is none.
 ///
-/// Eight bytes at a time, because the strings of a ticker are about 8 bytes long: too short to pay for a
-/// call into a vectorised search, too long to be looked at byte by byte.
+/// Sixteen bytes at a time, because the strings of a frame are about 8 bytes long: too short to pay for a call into a
+/// vectorised search, too long to be looked at byte by byte.
 #[inline]
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let word = u64::from_le_bytes(*chunk);
-        let hits = special_bytes(word);
-        if hits != 0 {
-            return at + hits.trailing_zeros() as usize / 8;
+    while let Some(lanes) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let specials = specials(lanes);
+        if specials != 0 {
+            return at + specials.trailing_zeros() as usize;
         }
-        at += 8;
+        at += LANES;
     }
     while bytes.get(at).is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
         at += 1;

@@ -21,6 +21,7 @@ pub mod itch;
 mod json;
 pub mod kite;
 pub mod kraken;
+mod lanes;
 pub mod mold;
 pub mod mold_merge;
 mod msgpack;

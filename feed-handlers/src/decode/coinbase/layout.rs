@@ -6,12 +6,12 @@
 //! a number that is none, is `None` here and read by its grammar instead: this file decides how fast a frame is
 //! read, never what it says.
 
-use protocol::{Decimal, Side, parse_rfc3339};
+use arrayvec::ArrayVec;
+use protocol::{Decimal, Side, eight_digits, parse_rfc3339};
 
-use super::Reason;
-use crate::decode::event::{Age, BookBegin, BookEnd, BookScope, Event, Level, Part, Quote, Symbol, Top, Trade};
-use crate::decode::field::number;
-use crate::decode::json::{plain_end, special_bytes};
+use crate::decode::event::{Age, BookBegin, BookEnd, BookScope, Event, Level, Quote, Symbol, Top, Trade};
+use crate::decode::json::plain_end;
+use crate::decode::lanes::{LANES, no_digits, specials};
 
 /// Decodes a frame in one of the usual layouts. `None`, without any event, where it is in another.
 #[inline]
@@ -36,65 +36,44 @@ pub(super) fn decode<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) 
     Some(())
 }
 
-/// Digits that a decimal and an integer may have here: so many fit an `i64` whatever they are.
-const DIGITS_MAX: usize = 18;
-
 /// Bytes of `2021-04-17T16:43:37.075687Z`, as which nearly all times are written.
 const TIME_BYTES: usize = 27;
 
-const POWERS: [u64; DIGITS_MAX + 1] = {
-    let mut powers = [1; DIGITS_MAX + 1];
+/// Changes that are kept until all of their frame has been seen, 40 bytes each. A batch has some tens of them.
+const CHANGES: usize = 64;
+
+const POWERS: [u64; LANES] = {
+    let mut powers = [1; LANES];
     let mut i = 1;
-    while i < powers.len() {
+    while i < LANES {
         powers[i] = powers[i - 1] * 10;
         i += 1;
     }
     powers
 };
 
-/// The number that the digits at the beginning of `bytes` make, and how many they are. More than [`DIGITS_MAX`] make
-/// some number or other.
-///
-/// Eight digits at a time, without a branch for each: a price has from three to ten, in no order that a processor
-/// could foresee.
+/// The number that the first `count` bytes make, all of them digits. `1 <= count < LANES`.
 #[inline]
-fn digits(bytes: &[u8]) -> (u64, usize) {
-    const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
-    let (mut value, mut count) = (0u64, 0);
-    while let Some(chunk) = bytes.get(count..).and_then(<[u8]>::first_chunk::<8>) {
-        // Digits become 0 to 9, all else more.
-        let word = u64::from_le_bytes(*chunk) ^ u64::from_le_bytes([b'0'; 8]);
-        // The lowest bit set marks the first that is more than 9; bits above it may be wrong through the carry.
-        let others = (word.wrapping_add(u64::from_le_bytes([0x76; 8])) | word) & HIGHS;
-        let n = others.trailing_zeros() as usize / 8;
-        if n == 0 {
-            return (value, count);
-        }
-        value = value.wrapping_mul(POWERS[n]).wrapping_add(eight_digits(word << (8 * (8 - n))));
-        count += n;
-        if n < 8 {
-            return (value, count);
-        }
+fn number_of(bytes: &[u8; LANES], count: usize) -> u64 {
+    debug_assert!((1..LANES).contains(&count));
+    // What is no digit is shifted out, and zeros are shifted in before the first.
+    let digits = u128::from_le_bytes(*bytes) ^ u128::from_le_bytes([b'0'; LANES]);
+    if count <= 8 {
+        return eight_digits((digits as u64) << (8 * (8 - count)));
     }
-    while let Some(digit) = bytes.get(count).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9) {
-        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-        count += 1;
-    }
-    (value, count)
+    sixteen_digits(digits << (8 * (LANES - count)))
 }
 
-/// The number that eight digits make, one in each byte, the first in the lowest. Neighbours are joined, then pairs, then
-/// fours. <https://johnnylee-sde.github.io/Fast-numeric-string-to-int/>
-#[inline]
-const fn eight_digits(word: u64) -> u64 {
-    const PAIRS: u64 = 0x0000_00ff_0000_00ff;
-    let pairs = word.wrapping_mul(10).wrapping_add(word >> 8);
-    let low = (pairs & PAIRS).wrapping_mul(100 + (1_000_000 << 32));
-    let high = (pairs >> 16 & PAIRS).wrapping_mul(1 + (10_000 << 32));
-    low.wrapping_add(high) >> 32
+/// As [`eight_digits`]; rare, and so out of the way.
+#[cold]
+fn sixteen_digits(digits: u128) -> u64 {
+    eight_digits(digits as u64) * POWERS[8] + eight_digits((digits >> 64) as u64)
 }
 
 /// What is left of the frame.
+///
+/// What a message is made of is `inline(always)`: handed over in memory, a decimal or a level costs as much as it takes to
+/// read it.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     rest: &'a [u8],
@@ -109,7 +88,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The text up to the next quote, over which it steps. It holds no escape.
-    #[inline]
+    #[inline(always)]
     fn text(&mut self) -> Option<&'a [u8]> {
         let end = plain_end(self.rest, 0);
         let (text, rest) = self.rest.split_at_checked(end)?;
@@ -118,14 +97,14 @@ impl<'a> Cursor<'a> {
         Some(text)
     }
 
-    /// The text of `N` bytes, at least 8, up to a quote, over which it steps.
+    /// The text of `N` bytes, at least 16, up to a quote, over which it steps.
     #[inline]
     fn text_of<const N: usize>(&mut self) -> Option<()> {
         let (text, rest) = self.rest.split_first_chunk::<N>()?;
-        // Words that overlap at the end, and one branch for all of them.
+        // Lanes that overlap at the end, and one branch for all of them.
         let mut special = 0;
-        for at in (0..N - 7).step_by(8).chain([N - 8]) {
-            special |= special_bytes(u64::from_le_bytes(*text[at..].first_chunk()?));
+        for at in (0..N - (LANES - 1)).step_by(LANES).chain([N - LANES]) {
+            special |= specials(text[at..].first_chunk()?);
         }
         if special != 0 {
             return None;
@@ -134,34 +113,59 @@ impl<'a> Cursor<'a> {
         self.literal(b"\"")
     }
 
-    /// An integer of at most 18 digits, as JSON writes it.
+    /// An integer of at most 15 digits, as JSON writes it.
     #[inline]
     fn integer(&mut self) -> Option<u64> {
-        let (value, count) = digits(self.rest);
-        let is_plain = matches!(count, 1..=DIGITS_MAX) && (self.rest[0] != b'0' || count == 1);
-        self.rest = self.rest.get(count..)?;
-        is_plain.then_some(value)
+        let lanes = self.rest.first_chunk()?;
+        let count = no_digits(lanes).trailing_zeros() as usize;
+        if !matches!(count, 1..LANES) || (lanes[0] == b'0' && count > 1) {
+            return None;
+        }
+        self.rest = &self.rest[count..];
+        Some(number_of(lanes, count))
     }
 
-    /// A decimal of at most 18 digits, without a sign or an exponent, up to a quote, over which it steps.
-    #[inline]
+    /// A decimal without a sign or an exponent up to a quote, over which it steps.
+    #[inline(always)]
     fn decimal(&mut self) -> Option<Decimal> {
-        let (mut mantissa, mut count) = digits(self.rest);
-        let mut rest = self.rest.get(count..)?;
-        let mut scale = 0;
-        if let [b'.', fraction @ ..] = rest {
-            let (value, places) = digits(fraction);
-            if places == 0 || count == 0 || count + places > DIGITS_MAX {
+        match self.short_decimal() {
+            Some(decimal) => Some(decimal),
+            None => self.long_decimal(),
+        }
+    }
+
+    #[cold]
+    fn long_decimal(&mut self) -> Option<Decimal> {
+        Decimal::parse(self.text()?).ok()
+    }
+
+    /// One that takes at most [`LANES`] bytes with its quote. Where there is none, nothing is stepped over.
+    ///
+    /// Where it ends, and so where the next field begins, is known before its value is.
+    #[inline(always)]
+    fn short_decimal(&mut self) -> Option<Decimal> {
+        let lanes = self.rest.first_chunk()?;
+        let others = no_digits(lanes);
+        let whole = others.trailing_zeros() as usize;
+        if !matches!(whole, 1..LANES) {
+            return None;
+        }
+        let mut mantissa = number_of(lanes, whole);
+        let (mut end, mut places) = (whole, 0);
+        if lanes[whole] == b'.' {
+            end = (others & (others - 1)).trailing_zeros() as usize;
+            places = end - whole - 1;
+            if places == 0 || end >= LANES {
                 return None;
             }
-            mantissa = mantissa * POWERS[places] + value;
-            (scale, count) = (places, count + places);
-            rest = fraction.get(places..)?;
+            mantissa = mantissa * POWERS[places] + number_of(self.rest[whole + 1..].first_chunk()?, places);
         }
-        let decimal = Decimal::new(i64::try_from(mantissa).ok()?, u8::try_from(scale).ok()?)?;
-        self.rest = rest;
-        self.literal(b"\"")?;
-        matches!(count, 1..=DIGITS_MAX).then_some(decimal)
+        if lanes[end] != b'"' {
+            return None;
+        }
+        let decimal = Decimal::new(mantissa as i64, places as u8)?;
+        self.rest = &self.rest[end + 1..];
+        Some(decimal)
     }
 
     /// A time up to a quote, over which it steps; where it is none, nothing is stepped over.
@@ -186,7 +190,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// From behind `"trade_id":` on.
-    #[inline]
+    #[inline(always)]
     fn trade(&mut self) -> Option<Trade<'a>> {
         let id = self.integer()?;
         self.literal(br#","maker_order_id":""#)?;
@@ -211,7 +215,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// From behind `"sequence":` on; with the sizes that there are since 2022, or without.
-    #[inline]
+    #[inline(always)]
     fn quote(&mut self) -> Option<Quote<'a>> {
         let sequence = self.integer()?;
         self.literal(br#","product_id":""#)?;
@@ -251,34 +255,44 @@ impl<'a> Cursor<'a> {
         Some(Quote { symbol, bid, ask, sequence: Some(sequence), time: Some(time), age: Age::Live })
     }
 
-    /// From behind `"product_id":"` on. Nothing is handed out before all of the frame is in the layout, so several changes
-    /// are walked twice.
+    /// From behind `"product_id":"` on. Nothing is handed out before all of the frame is in the layout.
     #[inline]
     fn changes(&mut self, on_event: &mut impl FnMut(Event<'a>)) -> Option<()> {
         let symbol = Symbol::Text(self.text()?);
-        self.literal(br#","changes":["#)?;
         let begin = Event::BookBegin(BookBegin { symbol, scope: BookScope::Change, updates: None });
-        let event = |level| match level {
-            Ok(level) => Event::Level(level),
-            Err(reason) => Event::Invalid { symbol: Some(symbol), part: Part::Level, reason },
-        };
-        let mut changes = *self;
-        let (first, mut has_more) = self.change()?;
-        let is_only = !has_more;
-        while has_more {
-            has_more = self.skip_change()?;
+        self.literal(br#","changes":["#)?;
+        let (first, has_more) = self.change()?;
+        if has_more {
+            return self.several_changes(begin, first, on_event);
         }
         let end = self.end_of_changes()?;
         on_event(begin);
-        if is_only {
-            on_event(event(first));
-        } else {
-            while let Some((level, has_more)) = changes.change() {
-                on_event(event(level));
-                if !has_more {
-                    break;
-                }
-            }
+        on_event(Event::Level(first));
+        on_event(end);
+        Some(())
+    }
+
+    /// From behind the first of several changes on. They are kept until the end of the frame has been seen; those that
+    /// find no place are walked twice.
+    #[inline]
+    fn several_changes(&mut self, begin: Event<'a>, first: Level, on_event: &mut impl FnMut(Event<'a>)) -> Option<()> {
+        let (mut kept, mut has_more) = (ArrayVec::<Level, CHANGES>::new(), true);
+        kept.push(first);
+        while has_more && !kept.is_full() {
+            let (level, more) = self.change()?;
+            kept.push(level);
+            has_more = more;
+        }
+        let (mut others, mut has_others) = (*self, has_more);
+        while has_more {
+            (_, has_more) = self.change()?;
+        }
+        let end = self.end_of_changes()?;
+        on_event(begin);
+        kept.iter().for_each(|level| on_event(Event::Level(*level)));
+        while has_others && let Some((level, has_more)) = others.change() {
+            on_event(Event::Level(level));
+            has_others = has_more;
         }
         on_event(end);
         Some(())
@@ -298,46 +312,27 @@ impl<'a> Cursor<'a> {
         Some(Event::BookEnd(BookEnd { checksum: None, time }))
     }
 
-    /// One change, whose numbers may be none, and whether another follows.
-    #[inline]
-    fn change(&mut self) -> Option<(Result<Level, Reason>, bool)> {
-        self.literal(br#"[""#)?;
-        let side = self.side()?;
+    /// One change, and whether another follows.
+    #[inline(always)]
+    fn change(&mut self) -> Option<(Level, bool)> {
+        let side = self.side_of_change()?;
+        let price = self.decimal()?;
         self.literal(br#",""#)?;
-        let price = self.any_decimal()?;
-        self.literal(br#",""#)?;
-        let size = self.any_decimal()?;
-        let has_more = self.end_of_change()?;
-        Some((price.and_then(|price| Level::new(side, price, size?)), has_more))
-    }
-
-    #[inline]
-    fn skip_change(&mut self) -> Option<bool> {
-        self.literal(br#"[""#)?;
-        self.side()?;
-        self.literal(br#",""#)?;
-        self.text()?;
-        self.literal(br#",""#)?;
-        self.text()?;
-        self.end_of_change()
-    }
-
-    /// The end of a change, and whether another follows.
-    #[inline]
-    fn end_of_change(&mut self) -> Option<bool> {
-        self.literal(b"]")?;
-        Some(self.literal(b",").is_some())
-    }
-
-    /// A text up to a quote, over which it steps, as a decimal if it is one.
-    #[inline]
-    fn any_decimal(&mut self) -> Option<Result<Decimal, Reason>> {
-        let mut plain = *self;
-        if let Some(decimal) = plain.decimal() {
-            *self = plain;
-            return Some(Ok(decimal));
+        let size = self.decimal()?;
+        let has_more = self.literal(b"],").is_some();
+        if !has_more {
+            self.literal(b"]")?;
         }
-        Some(number(self.text()?))
+        Some((Level::new(side, price, size).ok()?, has_more))
+    }
+
+    /// `["buy","` or `["sell","`.
+    #[inline]
+    fn side_of_change(&mut self) -> Option<Side> {
+        if self.literal(br#"["buy",""#).is_some() {
+            return Some(Side::Buy);
+        }
+        self.literal(br#"["sell",""#).map(|()| Side::Sell)
     }
 
     /// `buy"` or `sell"`.
