@@ -132,6 +132,8 @@ const fn malformed_name(reason: Reason) -> &'static str {
 }
 
 /// The counters of one feed. They only rise, from zero at the start of the process.
+///
+/// Counted by whoever owns the feed and by nobody else, so that no addition has to be locked; anyone may read them.
 #[derive(Debug)]
 pub struct FeedCounters([AtomicU64; FeedCounter::COUNT]);
 
@@ -140,10 +142,11 @@ impl FeedCounters {
         FeedCounters([const { AtomicU64::new(0) }; FeedCounter::COUNT])
     }
 
-    /// Adds `n` to a counter.
-    pub fn add(&self, counter: FeedCounter, n: u64) {
+    /// Adds `n` to a counter. For the owner of the feed only: what two threads add at the same time is counted once.
+    pub(crate) fn add(&self, counter: FeedCounter, n: u64) {
+        let cell = &self.0[counter.index()];
         // Relaxed, here and below: a number on its own; nothing else is read on the strength of it.
-        self.0[counter.index()].fetch_add(n, Ordering::Relaxed);
+        cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     /// How much was counted so far.

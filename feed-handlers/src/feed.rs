@@ -15,6 +15,7 @@ mod books;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use protocol::{Decimal, InstrumentId, InstrumentTable, Quote, SourceId, Tick, TickBody, TickFlags, Trade};
 
 use self::books::{Applied, Loss, ProductBook};
@@ -113,12 +114,12 @@ pub struct Feed {
     quality: QualityWriter,
     dead_letters: Option<DeadLetters>,
     /// Index into `products` by the venue's name. Holds only products that are instruments, so the instrument
-    /// table bounds it.
-    by_name: HashMap<Box<[u8]>, usize>,
+    /// table bounds it, and the names are the venue's: a quick hash will do.
+    by_name: HashMap<Box<[u8]>, usize, RandomState>,
     /// The same by the number that the venue's directory gives the product.
-    by_token: HashMap<u32, usize>,
+    by_token: HashMap<u32, usize, RandomState>,
     /// The same by instrument: a venue may have several names for one, and its numbers are those of the instrument.
-    by_instrument: HashMap<InstrumentId, usize>,
+    by_instrument: HashMap<InstrumentId, usize, RandomState>,
     products: Vec<Product>,
     times: LapTimes,
     /// The number of the connection's last message.
@@ -179,9 +180,9 @@ impl Feed {
             counters,
             quality,
             dead_letters,
-            by_name: HashMap::new(),
-            by_token: HashMap::new(),
-            by_instrument: HashMap::new(),
+            by_name: HashMap::default(),
+            by_token: HashMap::default(),
+            by_instrument: HashMap::default(),
             products: Vec::new(),
             times: LapTimes::default(),
             line: None,

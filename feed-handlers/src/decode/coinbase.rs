@@ -10,6 +10,7 @@
 //! recorded frames settle: the `side` of a match is the maker's.
 
 mod layout;
+mod window;
 
 use protocol::Side;
 

@@ -9,6 +9,7 @@
 use arrayvec::ArrayVec;
 use protocol::{Decimal, Side, eight_digits, parse_rfc3339};
 
+use super::window::Window;
 use crate::decode::event::{Age, BookBegin, BookEnd, BookScope, Event, Level, Quote, Symbol, Top, Trade};
 use crate::decode::json::plain_end;
 use crate::decode::lanes::{LANES, no_digits, specials};
@@ -41,34 +42,6 @@ const TIME_BYTES: usize = 27;
 
 /// Changes that are kept until all of their frame has been seen, 40 bytes each. A batch has some tens of them.
 const CHANGES: usize = 64;
-
-const POWERS: [u64; LANES] = {
-    let mut powers = [1; LANES];
-    let mut i = 1;
-    while i < LANES {
-        powers[i] = powers[i - 1] * 10;
-        i += 1;
-    }
-    powers
-};
-
-/// The number that the first `count` bytes make, all of them digits. `1 <= count < LANES`.
-#[inline]
-fn number_of(bytes: &[u8; LANES], count: usize) -> u64 {
-    debug_assert!((1..LANES).contains(&count));
-    // What is no digit is shifted out, and zeros are shifted in before the first.
-    let digits = u128::from_le_bytes(*bytes) ^ u128::from_le_bytes([b'0'; LANES]);
-    if count <= 8 {
-        return eight_digits((digits as u64) << (8 * (8 - count)));
-    }
-    sixteen_digits(digits << (8 * (LANES - count)))
-}
-
-/// As [`eight_digits`]; rare, and so out of the way.
-#[cold]
-fn sixteen_digits(digits: u128) -> u64 {
-    eight_digits(digits as u64) * POWERS[8] + eight_digits((digits >> 64) as u64)
-}
 
 /// What is left of the frame.
 ///
@@ -121,15 +94,24 @@ impl<'a> Cursor<'a> {
         if !matches!(count, 1..LANES) || (lanes[0] == b'0' && count > 1) {
             return None;
         }
+        // What is no digit is shifted out, and zeros are shifted in before the first: two words of eight digits.
+        let digits = (u128::from_le_bytes(*lanes) ^ u128::from_le_bytes([b'0'; LANES])) << (8 * (LANES - count));
         self.rest = &self.rest[count..];
-        Some(number_of(lanes, count))
+        Some(eight_digits(digits as u64) * 100_000_000 + eight_digits((digits >> 64) as u64))
     }
 
     /// A decimal without a sign or an exponent up to a quote, over which it steps.
     #[inline(always)]
     fn decimal(&mut self) -> Option<Decimal> {
-        match self.short_decimal() {
-            Some(decimal) => Some(decimal),
+        let in_window = |mut window: Window<'_>| {
+            let (decimal, end) = window.decimal(0)?;
+            Some((decimal, window.literal(end, b"\"")?))
+        };
+        match Window::new(self.rest).and_then(in_window) {
+            Some((decimal, end)) => {
+                self.rest = &self.rest[end..];
+                Some(decimal)
+            }
             None => self.long_decimal(),
         }
     }
@@ -139,33 +121,29 @@ impl<'a> Cursor<'a> {
         Decimal::parse(self.text()?).ok()
     }
 
-    /// One that takes at most [`LANES`] bytes with its quote. Where there is none, nothing is stepped over.
-    ///
-    /// Where it ends, and so where the next field begins, is known before its value is.
+    /// Price and size of a change, `83362.67","0.00000000"`, over which it steps.
     #[inline(always)]
-    fn short_decimal(&mut self) -> Option<Decimal> {
-        let lanes = self.rest.first_chunk()?;
-        let others = no_digits(lanes);
-        let whole = others.trailing_zeros() as usize;
-        if !matches!(whole, 1..LANES) {
-            return None;
-        }
-        let mut mantissa = number_of(lanes, whole);
-        let (mut end, mut places) = (whole, 0);
-        if lanes[whole] == b'.' {
-            end = (others & (others - 1)).trailing_zeros() as usize;
-            places = end - whole - 1;
-            if places == 0 || end >= LANES {
-                return None;
+    fn price_and_size(&mut self) -> Option<(Decimal, Decimal)> {
+        let in_window = |mut window: Window<'_>| {
+            let (price, end) = window.decimal(0)?;
+            let start = window.literal(end, br#"",""#)?;
+            let (size, end) = window.decimal(start)?;
+            Some((price, size, window.literal(end, b"\"")?))
+        };
+        match Window::new(self.rest).and_then(in_window) {
+            Some((price, size, end)) => {
+                self.rest = &self.rest[end..];
+                Some((price, size))
             }
-            mantissa = mantissa * POWERS[places] + number_of(self.rest[whole + 1..].first_chunk()?, places);
+            None => self.long_price_and_size(),
         }
-        if lanes[end] != b'"' {
-            return None;
-        }
-        let decimal = Decimal::new(mantissa as i64, places as u8)?;
-        self.rest = &self.rest[end + 1..];
-        Some(decimal)
+    }
+
+    #[cold]
+    fn long_price_and_size(&mut self) -> Option<(Decimal, Decimal)> {
+        let price = self.decimal()?;
+        self.literal(br#",""#)?;
+        Some((price, self.decimal()?))
     }
 
     /// A time up to a quote, over which it steps; where it is none, nothing is stepped over.
@@ -315,24 +293,22 @@ impl<'a> Cursor<'a> {
     /// One change, and whether another follows.
     #[inline(always)]
     fn change(&mut self) -> Option<(Level, bool)> {
-        let side = self.side_of_change()?;
-        let price = self.decimal()?;
-        self.literal(br#",""#)?;
-        let size = self.decimal()?;
+        // Two ways through the same code: sides come in runs, and what is foreseen is not waited for.
+        if self.literal(br#"["buy",""#).is_some() {
+            return self.change_of(Side::Buy);
+        }
+        self.literal(br#"["sell",""#)?;
+        self.change_of(Side::Sell)
+    }
+
+    #[inline(always)]
+    fn change_of(&mut self, side: Side) -> Option<(Level, bool)> {
+        let (price, size) = self.price_and_size()?;
         let has_more = self.literal(b"],").is_some();
         if !has_more {
             self.literal(b"]")?;
         }
         Some((Level::new(side, price, size).ok()?, has_more))
-    }
-
-    /// `["buy","` or `["sell","`.
-    #[inline]
-    fn side_of_change(&mut self) -> Option<Side> {
-        if self.literal(br#"["buy",""#).is_some() {
-            return Some(Side::Buy);
-        }
-        self.literal(br#"["sell",""#).map(|()| Side::Sell)
     }
 
     /// `buy"` or `sell"`.
