@@ -183,7 +183,7 @@ fn memory(_: &mut Criterion) {
     }
     told("indicators");
 
-    let interest = Arc::new(Interest::new(1, MANY as usize));
+    let interest = Arc::new(Interest::new(1, table.clone()));
     let config = SequencerConfig {
         delay_ns: Some(1),
         delay_bytes_max: 1 << 20,

@@ -66,7 +66,7 @@ impl Shard {
         for index in 0..instruments {
             table.learn(&format!("S{index:05}/USD")).expect("the table has room");
         }
-        let interest = Arc::new(Interest::new(1, instruments));
+        let interest = Arc::new(Interest::new(1, table.clone()));
         // The gateway's defaults, but for the delay line, which is no part of the way to clients in real time.
         let sequencer = SequencerConfig {
             delay_ns: None,

@@ -147,10 +147,23 @@ impl ChannelState {
     }
 }
 
+/// Who listens to all channels of a kind and freshness.
 #[derive(Debug, Default)]
 struct AllState {
     listeners: Vec<Listener>,
+    /// Listeners by encoding. Conflated kinds only.
     demand: [u32; Encoding::COUNT],
+}
+
+/// By kind and freshness.
+type All = [[AllState; Freshness::COUNT]; ChannelKind::COUNT];
+
+/// Who listens to the channel by `*`: nobody to a stream of a single source.
+fn all_of<'a>(all: &'a All, channel: ChannelId, instruments: &InstrumentTable) -> &'a AllState {
+    static NOBODY: AllState = AllState { listeners: Vec::new(), demand: [0; Encoding::COUNT] };
+    let state = &all[channel.kind() as usize][channel.freshness() as usize];
+    // Instruments are looked at only where it matters: most ticks have no such listeners.
+    if !state.listeners.is_empty() && instruments.is_single_source(channel.instrument()) { &NOBODY } else { state }
 }
 
 /// Delivery for the clients of one shard.
@@ -160,7 +173,7 @@ pub struct Hub {
     instruments: Arc<InstrumentTable>,
     interest: Arc<Interest>,
     channels: Channels,
-    all: [[AllState; Freshness::COUNT]; ChannelKind::COUNT],
+    all: All,
     subscribers: Vec<Subscriber>,
     vacant: Vec<u32>,
     log: Log,

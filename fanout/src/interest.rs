@@ -5,14 +5,16 @@
 //! the sequencer publishes in the order of everything else, so that a snapshot can neither be missed nor
 //! overtake a newer value. Sequenced channels are always encoded, because they are retained.
 //!
-//! A `*` subscription has a bit for its kind, so that instruments that appear later are wanted as well.
+//! A `*` subscription has a bit for its kind, so that instruments that appear later are wanted as well. It stands for none of
+//! the streams of single sources ([`InstrumentTable::is_single_source`]).
 //!
 //! Bounded by construction: bits, no queue. Only conflated channels have them: 2 bits * 6 channels * 2 encodings, so 4
 //! bytes for each instrument and shard.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use protocol::{ChannelId, ChannelKind, Encoding, Freshness, InstrumentId};
+use protocol::{ChannelId, ChannelKind, Encoding, Freshness, InstrumentId, InstrumentTable};
 
 /// Bits of an instrument: one for each conflated kind, freshness and encoding, and some to spare, so that instruments do
 /// not share words unevenly.
@@ -22,6 +24,7 @@ const BITS_PER_INSTRUMENT: usize =
 /// The table of all shards.
 #[derive(Debug)]
 pub struct Interest {
+    instruments: Arc<InstrumentTable>,
     shards: Box<[ShardInterest]>,
     /// Some shard has asked for a last value since the sequencer last looked.
     asked: AtomicBool,
@@ -62,11 +65,12 @@ fn channel_of(bit: usize) -> Option<(ChannelId, Encoding)> {
 }
 
 impl Interest {
-    /// A table for `shards` shards and `instruments_max` instruments.
-    pub fn new(shards: usize, instruments_max: usize) -> Interest {
-        let words = (instruments_max * BITS_PER_INSTRUMENT).div_ceil(64);
+    /// A table for `shards` shards and as many instruments as their table may learn.
+    pub fn new(shards: usize, instruments: Arc<InstrumentTable>) -> Interest {
+        let words = (instruments.capacity() * BITS_PER_INSTRUMENT).div_ceil(64);
         let bits = || (0..words).map(|_| AtomicU64::new(0)).collect();
         Interest {
+            instruments,
             shards: (0..shards)
                 .map(|_| ShardInterest {
                     wanted: bits(),
@@ -138,6 +142,7 @@ impl Interest {
             let bits = shard.wanted.get(word).map_or(0, |w| w.load(Ordering::Relaxed));
             (one | bits, all | shard.wanted_all.load(Ordering::Relaxed))
         });
+        let all = if all != 0 && self.instruments.is_single_source(channel.instrument()) { 0 } else { all };
         let (kind, freshness) = (channel.kind(), channel.freshness());
         Encoding::ALL.into_iter().filter(move |encoding| {
             one & bit(channel, *encoding).map_or(0, |(_, mask)| mask) != 0
@@ -180,7 +185,8 @@ impl Interest {
         let all = self.shards.iter().fold(0, |all, shard| all | shard.asked_all.swap(0, Ordering::Acquire));
         for bit in (0..u64::BITS as usize).filter(|bit| all & 1 << bit != 0) {
             let Some((first, encoding)) = channel_of(bit) else { continue };
-            for instrument in (0..instruments as u32).map(InstrumentId) {
+            let instruments = (0..instruments as u32).map(InstrumentId);
+            for instrument in instruments.filter(|instrument| !self.instruments.is_single_source(*instrument)) {
                 each(ChannelId::new(instrument, first.kind(), first.freshness()), encoding);
             }
         }
@@ -193,7 +199,7 @@ mod tests {
 
     #[test]
     fn interest_is_the_union_of_the_shards() {
-        let interest = Interest::new(2, 4);
+        let interest = Interest::new(2, Arc::new(InstrumentTable::with_capacity(4)));
         let channel = ChannelId::new(InstrumentId(3), ChannelKind::DailyBars, Freshness::Delayed);
         let neighbour = ChannelId::new(InstrumentId(3), ChannelKind::DailyBars, Freshness::RealTime);
         let wanted = |i: &Interest| i.wanted(channel).collect::<Vec<_>>();
@@ -227,7 +233,7 @@ mod tests {
 
     #[test]
     fn channels_beyond_the_table_and_sequenced_ones_are_never_wanted() {
-        let interest = Interest::new(1, 1);
+        let interest = Interest::new(1, Arc::new(InstrumentTable::with_capacity(1)));
         let beyond = ChannelId::new(InstrumentId(1_000_000), ChannelKind::Quotes, Freshness::RealTime);
         let sequenced = ChannelId::new(InstrumentId(0), ChannelKind::Bars5s, Freshness::RealTime);
         for channel in [beyond, sequenced] {

@@ -9,11 +9,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use protocol::{ChannelId, ChannelKind, Encoding, Freshness};
+use protocol::{ChannelId, ChannelKind, Encoding, Freshness, InstrumentTable};
 
 use crate::log::{Log, Numbered};
 
-/// What a subscription listens to: one channel, or a kind for all instruments.
+/// What a subscription listens to: one channel, or a kind for all instruments but the streams of single sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Channel(ChannelId),
@@ -28,17 +28,14 @@ impl Target {
         }
     }
 
-    pub(crate) fn freshness(self) -> Freshness {
-        match self {
-            Target::Channel(channel) => channel.freshness(),
-            Target::All(_, freshness) => freshness,
-        }
-    }
-
-    pub(crate) fn covers(self, channel: ChannelId) -> bool {
+    pub(crate) fn covers(self, channel: ChannelId, instruments: &InstrumentTable) -> bool {
         match self {
             Target::Channel(one) => one == channel,
-            Target::All(kind, freshness) => kind == channel.kind() && freshness == channel.freshness(),
+            Target::All(kind, freshness) => {
+                kind == channel.kind()
+                    && freshness == channel.freshness()
+                    && !instruments.is_single_source(channel.instrument())
+            }
         }
     }
 }
@@ -252,20 +249,27 @@ impl Subscriber {
         1 << (kind as usize * Freshness::COUNT + freshness as usize)
     }
 
-    pub(crate) fn has_all(&self, kind: ChannelKind, freshness: Freshness) -> bool {
-        self.all & Self::all_bit(kind, freshness) != 0
+    /// Whether a `*` of this client covers the channel.
+    pub(crate) fn has_all(&self, channel: ChannelId, instruments: &InstrumentTable) -> bool {
+        Self::is_in_all(self.all, channel, instruments)
+    }
+
+    /// Whether `all`, the kinds that a client has by `*`, covers the channel.
+    pub(crate) fn is_in_all(all: u64, channel: ChannelId, instruments: &InstrumentTable) -> bool {
+        all & Self::all_bit(channel.kind(), channel.freshness()) != 0
+            && !instruments.is_single_source(channel.instrument())
     }
 
     /// Whether a message of the channel goes to this client. Only for clients that are held.
-    pub(crate) fn wants(&self, held: &Held, channel: ChannelId) -> bool {
-        self.has_all(channel.kind(), channel.freshness()) || held.wanted.binary_search(&channel).is_ok()
+    pub(crate) fn wants(&self, held: &Held, channel: ChannelId, instruments: &InstrumentTable) -> bool {
+        self.has_all(channel, instruments) || held.wanted.binary_search(&channel).is_ok()
     }
 
     /// The interval of the subscription that serves a channel, ms.
-    pub(crate) fn interval_ms(&self, channel: ChannelId) -> u32 {
+    pub(crate) fn interval_ms(&self, channel: ChannelId, instruments: &InstrumentTable) -> u32 {
         self.subscriptions
             .iter()
-            .find(|s| s.listener != Subscription::SHADOWED && s.target.covers(channel))
+            .find(|s| s.listener != Subscription::SHADOWED && s.target.covers(channel, instruments))
             .map_or(0, |s| s.interval_ms)
     }
 

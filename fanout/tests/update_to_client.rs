@@ -16,7 +16,9 @@ use serde_json::Value;
 
 const DELAY_NS: i64 = 1_000;
 const SHARDS: usize = 2;
-const SYMBOLS: [&str; 2] = ["BTC/USD", "ETH/USD"];
+const SYMBOLS: [&str; 3] = ["BTC/USD", "ETH/USD", "BTC/USD@KRAKEN"];
+/// The stream of a single source among them.
+const ALONE: u32 = 2;
 
 struct Client {
     shard: usize,
@@ -38,7 +40,7 @@ impl Process {
         for symbol in SYMBOLS {
             instruments.learn(symbol).unwrap();
         }
-        let interest = Arc::new(Interest::new(SHARDS, SYMBOLS.len()));
+        let interest = Arc::new(Interest::new(SHARDS, instruments.clone()));
         let config = SequencerConfig {
             delay_ns: Some(DELAY_NS),
             delay_bytes_max,
@@ -70,8 +72,12 @@ impl Process {
     }
 
     fn subscribe(&mut self, client: usize, kind: ChannelKind, instrument: u32) {
+        self.subscribe_to(client, kind, Selector::One(InstrumentId(instrument)));
+    }
+
+    fn subscribe_to(&mut self, client: usize, kind: ChannelKind, selector: Selector) {
         let Client { shard, key, tier, .. } = self.clients[client];
-        let grant = grant(tier, kind, Selector::One(InstrumentId(instrument)));
+        let grant = grant(tier, kind, selector);
         let subscribed = self.hubs[shard].subscribe(key, grant, SubscribeOptions::default(), 0);
         assert_eq!(subscribed, Subscribed::New);
     }
@@ -162,7 +168,9 @@ fn grant(tier: Tier, kind: ChannelKind, selector: Selector) -> Grant {
         connections: None,
         channels: None,
     };
-    decide(&Principal::new(&user, &Tiers::default()), Channel { kind, selector }, None, 0).unwrap()
+    let mut tiers = Tiers::default();
+    tiers.free.wildcard = true;
+    decide(&Principal::new(&user, &tiers), Channel { kind, selector }, None, 0).unwrap()
 }
 
 fn decimal(text: &str) -> Decimal {
@@ -295,5 +303,39 @@ fn a_newcomer_reads_the_last_value_once_and_never_a_stale_one() {
         process.subscribe(client, ChannelKind::Quotes, 1);
         process.turn(0);
         assert_eq!(what(&process.read(client)), numbered("q", "ETH/USD", [3]));
+    }
+}
+
+/// Of what is published once as the arbitrated stream and once as its source's, `*` is the first.
+#[test]
+fn all_is_the_arbitrated_streams_live_and_delayed() {
+    let mut process = Process::new(1 << 20);
+    let wishes = [
+        vec![Selector::All],
+        vec![Selector::One(InstrumentId(ALONE))],
+        vec![Selector::One(InstrumentId(ALONE)), Selector::All],
+    ];
+    let mut clients = Vec::new();
+    for (tier, shard) in [Tier::Enterprise, Tier::Free].into_iter().flat_map(|tier| [(tier, 0), (tier, 1)]) {
+        for (wishes, of_wishes) in wishes.iter().zip([["BTC/USD"].as_slice(), &[SYMBOLS[2]], &["BTC/USD", SYMBOLS[2]]])
+        {
+            let client = process.client(shard, Encoding::Json, tier);
+            for kind in [ChannelKind::Trades, ChannelKind::Quotes] {
+                wishes.iter().for_each(|wish| process.subscribe_to(client, kind, *wish));
+            }
+            clients.push((client, of_wishes));
+        }
+    }
+    for instrument in [0, ALONE] {
+        process.trade(instrument, 1);
+        process.quote(instrument, 1);
+    }
+    process.turn(0);
+    process.turn(1 + DELAY_NS);
+    for (client, symbols) in clients {
+        let mut read = what(&process.read(client));
+        read.sort();
+        let expected = ["q", "t"].map(|tag| symbols.iter().flat_map(move |symbol| numbered(tag, symbol, [1])));
+        assert_eq!(read, expected.into_iter().flatten().collect::<Vec<_>>());
     }
 }

@@ -100,7 +100,7 @@ impl Gateway {
             Wait::Yield => WaitStrategy::Yield,
             Wait::Spin => WaitStrategy::Spin,
         }));
-        let interest = Arc::new(Interest::new(shards, config.fanout.instruments_max));
+        let interest = Arc::new(Interest::new(shards, instruments.clone()));
         let context = Arc::new(Context {
             server: config.server.clone(),
             session: config.session.clone(),

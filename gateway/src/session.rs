@@ -329,7 +329,9 @@ fn resume(since: &Since, granted: &[(Grant, &str)], id: Option<&RequestId>, turn
         granted.iter().map(|(grant, symbol)| ((grant.channel().kind, *symbol), *grant)).collect();
     for (kind, symbol, seq) in &since.positions {
         let Some(instrument) = turn.context.instruments.find(symbol) else { continue };
-        let grant = granted.get(&(*kind, symbol.as_str())).or_else(|| granted.get(&(*kind, "*")));
+        let within_all =
+            || granted.get(&(*kind, "*")).filter(|_| !turn.context.instruments.is_single_source(instrument));
+        let grant = granted.get(&(*kind, symbol.as_str())).or_else(within_all);
         let Some(grant) = grant.copied() else { continue };
         if since.epoch != turn.context.epoch {
             let gap = Gap { channel: *kind, symbol, from: seq.saturating_add(1), to: None, reason: GapReason::Epoch };

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::client::assert_contiguous;
+use support::client::{Received, assert_contiguous};
 use support::{Client, Running, Venue, start};
 
 const PRODUCT: &str = "BTC-USD";
@@ -27,6 +27,15 @@ fn subscribed(gateway: &Running, symbol: &str) -> Client {
     let mut client = gateway.premium();
     client.subscribe(&format!(r#"{{"action":"subscribe","trades":["{symbol}"]}}"#));
     client
+}
+
+/// Trades and bars in progress, up to the trade at this price.
+fn until(client: &mut Client, price: &str) -> Vec<Received> {
+    let mut messages: Vec<Received> = Vec::new();
+    while messages.last().is_none_or(|last| last.kind() != "t" || last.digits("p") != price) {
+        messages.push(client.receive_of(&["t", "u"]));
+    }
+    messages
 }
 
 #[test]
@@ -73,10 +82,7 @@ fn another_source_goes_on_where_one_stops() {
     }
     // One more, that the reader knows the end by.
     first_line.trade_at(PRODUCT, "99.00", 10 * ms);
-    let mut trades = Vec::new();
-    while trades.last().is_none_or(|last: &support::client::Received| last.digits("p") != "99.00") {
-        trades.push(plain.receive_of(&["t"]));
-    }
+    let trades = until(&mut plain, "99.00");
     assert_contiguous(&trades, 1);
     let told: Vec<(String, String)> =
         trades.iter().map(|t| (t["x"].as_str().unwrap().to_owned(), t["t"].as_str().unwrap().to_owned())).collect();
@@ -96,6 +102,56 @@ fn another_source_goes_on_where_one_stops() {
     assert_eq!(all.iter().map(|t| t.number("i")).collect::<Vec<_>>(), (1..=count as u64).collect::<Vec<_>>());
     assert!(gateway.metric(r#"gateway_ticks_left_out_total{reason="standby"}"#) > 0.0);
     assert!(gateway.metric(r#"gateway_ticks_left_out_total{reason="behind"}"#) >= 1.0);
+}
+
+/// `*` has each instrument once, whatever others have asked for; who wants a source's stream as well names it.
+#[test]
+fn all_is_without_the_streams_of_single_sources() {
+    let (first, second) = (Venue::bind(), Venue::bind());
+    let gateway = started(&first, &second);
+    let (mut first_line, _second_line) = (first.accept(), second.accept());
+    let subscribed = |symbols: &str, since: &str| {
+        let mut client = gateway.premium();
+        let lists = format!(r#""trades":{symbols},"updatedBars":{symbols}"#);
+        let answer = client.subscribe(&format!(r#"{{"action":"subscribe",{lists}{since}}}"#));
+        (client, answer.number("epoch"))
+    };
+    let (mut alone, epoch) = subscribed(r#"["BTC/USD@FIRST"]"#, "");
+    let (mut everything, _) = subscribed(r#"["*"]"#, "");
+    let (mut both, _) = subscribed(r#"["*","BTC/USD@FIRST"]"#, "");
+    for ms in 1..=9 {
+        first_line.trade_at(PRODUCT, "100.00", 10 * ms);
+    }
+    first_line.trade_at(PRODUCT, "101.00", 100);
+
+    let of = |messages: &[Received], kind: &str, symbol: &str| -> Vec<Received> {
+        messages.iter().filter(|m| m.kind() == kind && m.symbol() == symbol).cloned().collect()
+    };
+    for (client, symbol, other) in
+        [(&mut alone, "BTC/USD@FIRST", "BTC/USD"), (&mut everything, "BTC/USD", "BTC/USD@FIRST")]
+    {
+        let seen = until(client, "101.00");
+        let trades = of(&seen, "t", symbol);
+        assert_contiguous(&trades, 1);
+        assert_eq!(trades.len(), 10, "{symbol}");
+        assert!(of(&seen, "t", other).is_empty() && of(&seen, "u", other).is_empty(), "beside {symbol}: {seen:?}");
+    }
+    // The plain one comes first, and both to the end.
+    let seen = [until(&mut both, "101.00"), until(&mut both, "101.00")].concat();
+    for symbol in ["BTC/USD", "BTC/USD@FIRST"] {
+        let trades = of(&seen, "t", symbol);
+        assert_contiguous(&trades, 1);
+        assert_eq!(trades.len(), 10, "{symbol}");
+    }
+
+    // Neither does a newcomer get its last values, nor what is retained of it.
+    let since = format!(r#","since":{{"epoch":{epoch},"trades":{{"BTC/USD":0,"BTC/USD@FIRST":0}}}}"#);
+    let (mut late, _) = subscribed(r#"["*"]"#, &since);
+    first_line.trade_at(PRODUCT, "102.00", 110);
+    let seen = until(&mut late, "102.00");
+    assert_eq!(of(&seen, "t", "BTC/USD").len(), 11);
+    assert!(!of(&seen, "u", "BTC/USD").is_empty(), "the last value");
+    assert!(seen.iter().all(|message| message.symbol() == "BTC/USD"), "{seen:?}");
 }
 
 #[test]

@@ -39,8 +39,7 @@ const FIAT: [&str; 24] = [
 impl AssetClass {
     /// The class of a canonical symbol.
     pub fn of(symbol: &str) -> AssetClass {
-        let plain = symbol.split_once('@').map_or(symbol, |(plain, _)| plain);
-        match plain.split_once('/') {
+        match split_source(symbol).0.split_once('/') {
             None => AssetClass::Equity,
             Some((base, quote)) if FIAT.contains(&base) && FIAT.contains(&quote) => AssetClass::Forex,
             Some(_) => AssetClass::Crypto,
@@ -72,28 +71,35 @@ pub enum TableFull {
     Symbol(#[from] SymbolError),
 }
 
+/// What the table knows of an instrument.
+#[derive(Debug)]
+struct Known {
+    symbol: Box<str>,
+    is_single_source: bool,
+}
+
 /// Canonical symbols and their ids: append-only, shared, readable without a lock by id.
 #[derive(Debug)]
 pub struct InstrumentTable {
     ids: DashMap<Box<str>, InstrumentId>,
-    /// Written once each, at the index the id gives. `count <= symbols.len()`.
-    symbols: Box<[OnceLock<Box<str>>]>,
+    /// Written once each, at the index the id gives. `count <= known.len()`.
+    known: Box<[OnceLock<Known>]>,
     count: AtomicU32,
 }
 
 impl InstrumentTable {
-    /// A table of at most `capacity` instruments (16 bytes reserved for each).
+    /// A table of at most `capacity` instruments (32 bytes reserved for each).
     pub fn with_capacity(capacity: usize) -> InstrumentTable {
         InstrumentTable {
             ids: DashMap::new(),
-            symbols: (0..capacity).map(|_| OnceLock::new()).collect(),
+            known: (0..capacity).map(|_| OnceLock::new()).collect(),
             count: AtomicU32::new(0),
         }
     }
 
     /// How many instruments may be learnt.
     pub fn capacity(&self) -> usize {
-        self.symbols.len()
+        self.known.len()
     }
 
     /// How many instruments are known; ids below this number may not all be readable yet by [`Self::symbol`]
@@ -131,7 +137,8 @@ impl InstrumentTable {
             .count
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |n| ((n as usize) < capacity).then_some(n + 1))
             .map_err(|_| TableFull::Full { capacity })?;
-        let fresh = self.symbols[id as usize].set(symbol.into()).is_ok();
+        let known = Known { symbol: symbol.into(), is_single_source: split_source(symbol).1.is_some() };
+        let fresh = self.known[id as usize].set(known).is_ok();
         debug_assert!(fresh, "Invariant: an id is given out once");
         let id = InstrumentId(id);
         entry.insert(id);
@@ -140,8 +147,23 @@ impl InstrumentTable {
 
     /// The canonical symbol of an id; empty for an id that this table never gave out.
     pub fn symbol(&self, id: InstrumentId) -> &str {
-        self.symbols.get(id.index()).and_then(OnceLock::get).map_or("", |symbol| symbol)
+        self.known(id).map_or("", |known| &known.symbol)
     }
+
+    /// Whether the instrument is one source's stream alone, `BTC/USD@COINBASE`: nothing that `*` means. False for an id
+    /// that this table never gave out.
+    pub fn is_single_source(&self, id: InstrumentId) -> bool {
+        self.known(id).is_some_and(|known| known.is_single_source)
+    }
+
+    fn known(&self, id: InstrumentId) -> Option<&Known> {
+        self.known.get(id.index())?.get()
+    }
+}
+
+/// A symbol without its source, and the source where it names one: `BTC/USD@COINBASE` is `BTC/USD` of `COINBASE`.
+pub fn split_source(symbol: &str) -> (&str, Option<&str>) {
+    symbol.split_once('@').map_or((symbol, None), |(plain, source)| (plain, Some(source)))
 }
 
 /// Whether `text` has the form of a canonical symbol.
@@ -150,7 +172,7 @@ impl InstrumentTable {
 /// [`SymbolError`] where it has not.
 pub fn check_symbol(text: &str) -> Result<(), SymbolError> {
     let allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_' | b'/');
-    let (plain, source) = text.split_once('@').map_or((text, None), |(plain, source)| (plain, Some(source)));
+    let (plain, source) = split_source(text);
     let is_name = |text: &str| !text.is_empty() && text.bytes().all(allowed);
     if text.len() > SYMBOL_BYTES_MAX || !is_name(plain) || !source.is_none_or(is_name) {
         return Err(SymbolError);
@@ -183,6 +205,16 @@ mod tests {
             assert_eq!(table.learn(text), Err(TableFull::Symbol(SymbolError)), "{text:?}");
         }
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_symbol_with_a_source_is_that_sources_alone() {
+        let table = InstrumentTable::with_capacity(4);
+        for (symbol, split) in [("BTC/USD@KRAKEN", ("BTC/USD", Some("KRAKEN"))), ("BTC/USD", ("BTC/USD", None))] {
+            assert_eq!(split_source(symbol), split);
+            assert_eq!(table.is_single_source(table.learn(symbol).unwrap()), split.1.is_some(), "{symbol}");
+        }
+        assert!(!table.is_single_source(InstrumentId(2)) && !table.is_single_source(InstrumentId(9)), "not given out");
     }
 
     #[test]

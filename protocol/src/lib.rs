@@ -25,7 +25,7 @@ pub use digits::eight_digits;
 pub use encode::{Encoding, Stamp, encode_bar, encode_indicators, encode_quote, encode_trade, encode_venue_gap};
 pub use indicators::{Bollinger, Indicators, Macd, Rsi, RsiSignal};
 pub use instrument::{
-    AssetClass, InstrumentId, InstrumentTable, SYMBOL_BYTES_MAX, SymbolError, TableFull, check_symbol,
+    AssetClass, InstrumentId, InstrumentTable, SYMBOL_BYTES_MAX, SymbolError, TableFull, check_symbol, split_source,
 };
 pub use message::ServerMessage;
 pub use tick::{Quote, Side, SourceId, TICK_WORDS, Tick, TickBody, TickFlags, Trade};

@@ -6,7 +6,7 @@
 //!
 //! States are kept in blocks, so that the table grows without moving what it has and without reserving twice as much.
 
-use protocol::{ChannelId, ChannelKind, Freshness, InstrumentId};
+use protocol::{ChannelId, ChannelKind, Freshness, InstrumentId, InstrumentTable};
 
 use super::ChannelState;
 
@@ -49,12 +49,17 @@ impl Channels {
         &mut self.blocks[index / BLOCK][index % BLOCK]
     }
 
-    /// The channels of a kind and freshness that have a state, in the order of their instruments.
-    pub(super) fn of(&self, kind: ChannelKind, freshness: Freshness) -> impl Iterator<Item = ChannelId> + use<> {
+    /// The channels that a `*` of this kind and freshness covers and that have a state, in the order of their instruments.
+    pub(super) fn covered(
+        &self,
+        kind: ChannelKind,
+        freshness: Freshness,
+        instruments: &InstrumentTable,
+    ) -> impl Iterator<Item = ChannelId> + use<> {
         let column = ChannelId::new(InstrumentId(0), kind, freshness).index();
-        let rows = self.rows.iter().zip(0..).filter(|(row, _)| row[column] != 0);
-        let channels: Vec<ChannelId> =
-            rows.map(|(_, instrument)| ChannelId::new(InstrumentId(instrument), kind, freshness)).collect();
+        let used = self.rows.iter().zip(0..).filter(|(row, _)| row[column] != 0).map(|(_, index)| InstrumentId(index));
+        let covered = used.filter(|instrument| !instruments.is_single_source(*instrument));
+        let channels: Vec<ChannelId> = covered.map(|instrument| ChannelId::new(instrument, kind, freshness)).collect();
         channels.into_iter()
     }
 
@@ -82,10 +87,17 @@ mod tests {
             assert_eq!(channels.entry(*id).seq, seq);
             assert!(channels.get(ChannelId(id.0 + 1)).is_none());
         }
+        let instruments = InstrumentTable::with_capacity(40);
+        let is_alone = |index: usize| index % 5 == 4;
+        for index in 0..40 {
+            instruments.learn(&format!("S{index}{}", if is_alone(index) { "@ALONE" } else { "" })).unwrap();
+        }
         for kind in ChannelKind::ALL {
             for freshness in [Freshness::RealTime, Freshness::Delayed] {
-                let expected = ids.iter().copied().filter(|id| id.kind() == kind && id.freshness() == freshness);
-                assert!(channels.of(kind, freshness).eq(expected), "{kind:?} {freshness:?}");
+                let expected = ids.iter().copied().filter(|id| {
+                    id.kind() == kind && id.freshness() == freshness && !is_alone(id.instrument().index())
+                });
+                assert!(channels.covered(kind, freshness, &instruments).eq(expected), "{kind:?} {freshness:?}");
             }
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use protocol::{ChannelId, Encoding};
 
 use super::rounds::open_outbox;
-use super::{Hub, SubscriberKey};
+use super::{Hub, SubscriberKey, all_of};
 use crate::Segment;
 use crate::log::Numbered;
 use crate::subscriber::{Pace, Parcel, Subscriber, Subscription, Target};
@@ -36,8 +36,8 @@ impl Hub {
         let mut late = Vec::new();
         for (index, publication) in numbered.segment.publications().iter().enumerate() {
             let channel = publication.channel;
-            let Hub { channels, all, subscribers, rounds, counters, pool, .. } = self;
-            let all = &all[channel.kind() as usize][channel.freshness() as usize];
+            let Hub { channels, all, subscribers, rounds, counters, pool, instruments, .. } = self;
+            let all = all_of(all, channel, instruments);
             let state = channels.entry(channel);
             if state.audience.is_none() && all.listeners.is_empty() {
                 // Another shard's clients want it.
@@ -74,7 +74,7 @@ impl Hub {
                     // Not looked for: what listens names the subscription.
                     let &Subscription { target, interval_ms, .. } =
                         &subscriber.subscriptions[listener.subscription as usize];
-                    debug_assert!(target.covers(channel));
+                    debug_assert!(target.covers(channel, instruments));
                     match hold_back(subscriber, channel, interval_ms, now_ms) {
                         Pacing::Send => {}
                         Pacing::Wait { until_ms } => {
@@ -126,7 +126,7 @@ impl Hub {
         let (shard, e) = (self.config.shard, encoding as usize);
         match target {
             Target::Channel(channel) => {
-                let all = self.all[channel.kind() as usize][channel.freshness() as usize].demand[e];
+                let all = all_of(&self.all, channel, &self.instruments).demand[e];
                 let state = self.channel(channel);
                 let audience = state.audience.get_or_insert_default();
                 audience.demand[e] -= 1;
@@ -143,7 +143,7 @@ impl Hub {
                 all.demand[e] -= 1;
                 if all.demand[e] == 0 {
                     self.interest.remove_all(shard, kind, freshness, encoding);
-                    for channel in self.channels.of(kind, freshness) {
+                    for channel in self.channels.covered(kind, freshness, &self.instruments) {
                         let state = self.channels.entry(channel);
                         if state.audience.as_ref().is_none_or(|audience| audience.demand[e] == 0) {
                             state.forget_latest(encoding);
@@ -160,7 +160,7 @@ impl Hub {
         match target {
             Target::Channel(channel) => self.send_latest(slot, channel, now_ms),
             Target::All(kind, freshness) => {
-                for channel in self.channels.of(kind, freshness) {
+                for channel in self.channels.covered(kind, freshness, &self.instruments) {
                     self.send_latest(slot, channel, now_ms);
                 }
             }
@@ -172,7 +172,7 @@ impl Hub {
         let subscriber = &mut self.subscribers[slot as usize];
         let Some(latest) = state.latest(subscriber.encoding).filter(|latest| latest.number > 0) else { return };
         if subscriber.paces.is_some() {
-            let interval_ms = subscriber.interval_ms(channel);
+            let interval_ms = subscriber.interval_ms(channel, &self.instruments);
             if interval_ms > 0 {
                 let next_ms = now_ms + u64::from(interval_ms);
                 let pace = Pace { channel, next_ms, waiting: false };
@@ -210,11 +210,12 @@ impl Hub {
 
     /// A subscription's interval has changed: what waited for the old one goes now.
     pub(super) fn restart_pace(&mut self, slot: u32, target: Target, now_ms: u64) {
-        let subscriber = &mut self.subscribers[slot as usize];
+        let Hub { subscribers, instruments, .. } = self;
+        let subscriber = &mut subscribers[slot as usize];
         let Some(paces) = &mut subscriber.paces else { return };
         let waiting: Vec<ChannelId> =
-            paces.iter().filter(|p| p.waiting && target.covers(p.channel)).map(|p| p.channel).collect();
-        paces.retain(|pace| !target.covers(pace.channel));
+            paces.iter().filter(|p| p.waiting && target.covers(p.channel, instruments)).map(|p| p.channel).collect();
+        paces.retain(|pace| !target.covers(pace.channel, instruments));
         if subscriber.subscriptions.iter().all(|s| s.interval_ms == 0) {
             subscriber.paces = None;
         }

@@ -174,7 +174,7 @@ impl Hub {
                     break 'log;
                 }
                 let &Publication { channel, seq, .. } = publication;
-                if subscriber.wants(&held, channel) && held.wants(held.position, channel, seq) {
+                if subscriber.wants(&held, channel, instruments) && held.wants(held.position, channel, seq) {
                     let hole = log.hole_before(held.position).map(|from| from.max(held.needs(channel)));
                     if let Some(from) = hole.filter(|from| *from < seq) {
                         counters.gaps_announced += 1;
@@ -197,7 +197,7 @@ impl Hub {
     fn fill_latest(&mut self, slot: u32, held: &mut Held) {
         let subscriber = &mut self.subscribers[slot as usize];
         let encoding = subscriber.encoding;
-        let channels = &self.channels;
+        let (channels, instruments) = (&self.channels, &self.instruments);
         let number = |channel: ChannelId| -> u64 {
             channels.get(channel).and_then(|state| state.latest(encoding)).map_or(0, |latest| latest.number)
         };
@@ -210,7 +210,9 @@ impl Hub {
                 match subscription.target {
                     Target::Channel(channel) => owed.extend(Some(channel).filter(moved).filter(|c| !paced(*c))),
                     Target::All(kind, freshness) => {
-                        owed.extend(channels.of(kind, freshness).filter(moved).filter(|c| !paced(*c)));
+                        owed.extend(
+                            channels.covered(kind, freshness, instruments).filter(moved).filter(|c| !paced(*c)),
+                        );
                     }
                 }
             }

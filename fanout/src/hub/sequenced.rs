@@ -16,7 +16,7 @@ use protocol::{ChannelId, Class, Encoding, InstrumentId, InstrumentTable};
 
 use super::flush::Cursor;
 use super::rounds::open_outbox;
-use super::{Hub, SlowConsumer, Subscribed, SubscriberKey};
+use super::{Hub, SlowConsumer, Subscribed, SubscriberKey, all_of};
 use crate::subscriber::{Subscriber, insert_sorted};
 use crate::{Publication, Segment};
 
@@ -35,9 +35,9 @@ impl Hub {
                 self.log.push_hole(numbered.first + index as u64, from);
                 self.announce_hole(channel, from, publication.seq - 1);
             }
-            let Hub { channels, all, subscribers, rounds, pool, counters, .. } = self;
+            let Hub { channels, all, subscribers, rounds, pool, counters, instruments, .. } = self;
             let mut fanned_out = false;
-            let all = &all[channel.kind() as usize][channel.freshness() as usize];
+            let all = all_of(all, channel, instruments);
             let ranges = Encoding::ALL.map(|encoding| numbered.segment.frame_range(index, encoding));
             let (one, all) = (rounds.in_turn(channels.entry(channel).listeners()), rounds.in_turn(&all.listeners));
             for listener in one.chain(all) {
@@ -62,7 +62,7 @@ impl Hub {
             .get(channel)
             .into_iter()
             .flat_map(|state| state.listeners())
-            .chain(&self.all[channel.kind() as usize][channel.freshness() as usize].listeners)
+            .chain(&all_of(&self.all, channel, &self.instruments).listeners)
             .map(|listener| listener.slot)
             .filter(|slot| self.subscribers[*slot as usize].held.is_none())
             .collect();
@@ -90,7 +90,7 @@ impl Hub {
                     }
                 }
             }
-            let Hub { held: slots, subscribers, overrun, config, log, .. } = self;
+            let Hub { held: slots, subscribers, overrun, config, log, instruments, .. } = self;
             slots.retain(|slot| {
                 let subscriber = &mut subscribers[*slot as usize];
                 let Some(mut held) = subscriber.held.take() else {
@@ -103,7 +103,7 @@ impl Hub {
                     for (index, publication) in evicted.segment.publications().iter().enumerate().skip(from) {
                         let position = evicted.first + index as u64;
                         let &Publication { channel, seq, .. } = publication;
-                        if subscriber.wants(&held, channel)
+                        if subscriber.wants(&held, channel, instruments)
                             && held.wants(position, channel, seq)
                             && let Err(at) = held.lost.binary_search_by_key(&channel, |(c, _)| *c)
                         {
@@ -133,7 +133,8 @@ impl Hub {
         since: u64,
     ) -> Subscribed {
         let channel = ChannelId::new(instrument, grant.channel().kind, grant.freshness());
-        let covered = self.subscriber(key).is_some_and(|s| s.has_all(channel.kind(), channel.freshness()));
+        let instruments = self.instruments.clone();
+        let covered = self.subscriber(key).is_some_and(|s| s.has_all(channel, &instruments));
         if !covered || channel.kind().class() != Class::Sequenced {
             return Subscribed::Unchanged;
         }

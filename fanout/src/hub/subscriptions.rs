@@ -98,8 +98,7 @@ impl Hub {
         if let Target::All(..) = target {
             // What the `*` had covered listens for itself again.
             for index in 0..self.subscribers[key.slot as usize].subscriptions.len() {
-                let covered = self.subscribers[key.slot as usize].subscriptions[index].target;
-                if covered.kind() == target.kind() && covered.freshness() == target.freshness() {
+                if self.shadows(target, key.slot, index) {
                     self.list(key.slot, index, now_ms);
                 }
             }
@@ -146,7 +145,8 @@ impl Hub {
         let shadowed = self.subscribers[slot as usize].subscriptions[index].listener == Subscription::SHADOWED;
         self.unlist(slot, index);
         self.subscriptions_total -= 1;
-        let subscriber = &mut self.subscribers[slot as usize];
+        let Hub { subscribers, instruments, .. } = self;
+        let subscriber = &mut subscribers[slot as usize];
         let dropped = subscriber.swap_remove_subscription(index);
         let moved = subscriber.subscriptions.get(index).copied();
         match dropped.target {
@@ -164,8 +164,8 @@ impl Hub {
             let Held { resumed, lost, owed, wanted, .. } = &mut **held;
             // An explicit subscription and a `*` may both cover a channel; the one that stays still serves it.
             let stays = |channel: ChannelId| {
-                !dropped.target.covers(channel)
-                    || all & Subscriber::all_bit(channel.kind(), channel.freshness()) != 0
+                !dropped.target.covers(channel, instruments)
+                    || Subscriber::is_in_all(all, channel, instruments)
                     || wanted.binary_search(&channel).is_ok()
             };
             resumed.retain(|(channel, _)| stays(*channel));
@@ -174,7 +174,7 @@ impl Hub {
         }
         // The pace is that of the subscription which listens.
         if let Some(paces) = subscriber.paces.as_mut().filter(|_| !shadowed) {
-            paces.retain(|pace| !dropped.target.covers(pace.channel));
+            paces.retain(|pace| !dropped.target.covers(pace.channel, instruments));
             if subscriber.subscriptions.iter().all(|s| s.interval_ms == 0) {
                 subscriber.paces = None;
             }
@@ -188,13 +188,14 @@ impl Hub {
 
     fn add_subscription(&mut self, slot: u32, target: Target, interval_ms: u32, now_ms: u64) {
         self.subscriptions_total += 1;
-        let subscriber = &mut self.subscribers[slot as usize];
+        let Hub { subscribers, instruments, .. } = self;
+        let subscriber = &mut subscribers[slot as usize];
         let index = subscriber.subscriptions.len();
         subscriber.push_subscription(Subscription { target, listener: Subscription::SHADOWED, interval_ms });
         let mut shadowed = false;
         match target {
             Target::Channel(channel) => {
-                shadowed = subscriber.has_all(channel.kind(), channel.freshness());
+                shadowed = subscriber.has_all(channel, instruments);
                 if let Some(held) = &mut subscriber.held
                     && let Err(at) = held.wanted.binary_search(&channel)
                 {
@@ -207,13 +208,20 @@ impl Hub {
             return;
         }
         self.list(slot, index, now_ms);
-        if let Target::All(kind, freshness) = target {
+        if let Target::All(..) = target {
             for i in 0..index {
-                let covered = self.subscribers[slot as usize].subscriptions[i].target;
-                if covered.kind() == kind && covered.freshness() == freshness {
+                if self.shadows(target, slot, i) {
                     self.unlist(slot, i);
                 }
             }
+        }
+    }
+
+    /// Whether a `*` of the client listens for this explicit subscription of it.
+    fn shadows(&self, all: Target, slot: u32, index: usize) -> bool {
+        match self.subscribers[slot as usize].subscriptions[index].target {
+            Target::Channel(channel) => all.covers(channel, &self.instruments),
+            Target::All(..) => false,
         }
     }
 

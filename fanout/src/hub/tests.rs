@@ -36,7 +36,9 @@ const SEGMENT_BYTES: usize = 200 + size_of::<crate::Publication>() + 2 * FRAME_B
 const HEARTBEAT_MS: u64 = 15_000;
 const STALL_MS: u64 = 30_000;
 
-const SYMBOLS: [&str; 4] = ["BTC/USD", "ETH/USD", "SOL/USD", "AAPL"];
+const SYMBOLS: [&str; 4] = ["BTC/USD", "ETH/USD", "SOL/USD", "BTC/USD@KRAKEN"];
+/// The last of them, a stream of a single source: `*` is not about it.
+const ALONE: u32 = 3;
 
 fn channel(kind: ChannelKind, instrument: u32) -> ChannelId {
     ChannelId::new(InstrumentId(instrument), kind, Freshness::RealTime)
@@ -210,7 +212,7 @@ impl Rig {
         for symbol in SYMBOLS {
             instruments.learn(symbol).unwrap();
         }
-        let interest = Arc::new(Interest::new(1, SYMBOLS.len()));
+        let interest = Arc::new(Interest::new(1, instruments.clone()));
         let now_ms = 1_000;
         let hub = Hub::new(config, instruments.clone(), interest.clone(), now_ms);
         Rig { hub, interest, instruments, sockets: HashMap::new(), now_ms, seqs: BTreeMap::new() }

@@ -114,7 +114,7 @@ impl Hub {
             .flat_map(|subscription| {
                 let (one, all) = match subscription.target {
                     Target::Channel(channel) => (Some(channel), None),
-                    Target::All(kind, freshness) => (None, Some(self.channels.of(kind, freshness))),
+                    Target::All(kind, freshness) => (None, Some(self.channels.covered(kind, freshness, &instruments))),
                 };
                 one.into_iter().chain(all.into_iter().flatten())
             })

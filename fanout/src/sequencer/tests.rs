@@ -34,7 +34,7 @@ impl Rig {
         for symbol in SYMBOLS {
             instruments.learn(symbol).unwrap();
         }
-        let interest = Arc::new(Interest::new(2, SYMBOLS.len()));
+        let interest = Arc::new(Interest::new(2, instruments.clone()));
         Rig { sequencer: Sequencer::new(config, instruments, interest.clone()), interest, trade_id: 0 }
     }
 

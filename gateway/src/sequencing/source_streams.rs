@@ -8,15 +8,12 @@
 
 use std::collections::HashMap;
 
-use protocol::{InstrumentId, InstrumentTable, SourceId};
-
-/// Between an instrument and its source.
-const MARK: char = '@';
+use protocol::{InstrumentId, InstrumentTable, SourceId, split_source};
 
 /// The instrument of `symbol`, `BTC/USD@COINBASE`, where both of its parts are known; it is learnt if it is new. `None` for
 /// any other text.
 pub(crate) fn source_symbol(symbol: &str, instruments: &InstrumentTable, sources: &[String]) -> Option<InstrumentId> {
-    let (plain, source) = symbol.split_once(MARK)?;
+    let (plain, Some(source)) = split_source(symbol) else { return None };
     instruments.find(plain)?;
     // Clients must not fill the table with them: the last quarter is for instruments.
     let has_room = instruments.len() < instruments.capacity() / 4 * 3;
@@ -69,7 +66,7 @@ impl SourceStreams {
                 return;
             }
             self.seen += 1;
-            let Some((plain, source)) = symbol.split_once(MARK) else { continue };
+            let (plain, Some(source)) = split_source(symbol) else { continue };
             let source = self.sources.iter().position(|known| known == source).and_then(|at| u8::try_from(at).ok());
             if let (Some(plain), Some(source)) = (instruments.find(plain), source) {
                 self.streams.insert((plain, SourceId(source)), id);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 
 const CLIENTS: usize = 3;
-const INSTRUMENTS: u32 = 3;
+const INSTRUMENTS: u32 = SYMBOLS.len() as u32;
 const KINDS: [ChannelKind; 3] = [ChannelKind::Trades, ChannelKind::Bars, ChannelKind::Quotes];
 const CONTROL_BYTES_MAX: usize = 400;
 
@@ -88,6 +88,8 @@ fn op() -> impl Strategy<Value = Op> {
 /// What a marker in the control lane tells the reader about one channel.
 #[derive(Clone, Copy, Debug)]
 enum Marker {
+    /// Nothing more comes.
+    End,
     /// Subscribed anew: everything after `last` comes, and perhaps what the client had still waiting.
     From { last: u64 },
     /// Resumed: `since + 1` comes next.
@@ -106,11 +108,13 @@ struct Reading {
 }
 
 impl Reading {
-    fn mark(marker: Marker) -> Reading {
-        match marker {
-            Marker::From { last } => Reading { next: None, at_most: last + 1, gaps: Vec::new() },
-            Marker::After { since } => Reading { next: Some(since + 1), at_most: since + 1, gaps: Vec::new() },
-        }
+    fn mark(marker: Marker) -> Option<Reading> {
+        let (next, at_most) = match marker {
+            Marker::End => return None,
+            Marker::From { last } => (None, last + 1),
+            Marker::After { since } => (Some(since + 1), since + 1),
+        };
+        Some(Reading { next, at_most, gaps: Vec::new() })
     }
 
     /// Whether every number of the range is announced as missing.
@@ -148,6 +152,7 @@ struct Client {
     /// What the client has subscribed to, by the model.
     subscribed: Vec<(ChannelKind, Option<u32>)>,
     markers: Vec<(ChannelId, Marker)>,
+    /// The channels that are to come.
     reading: HashMap<ChannelId, Reading>,
     /// Last number of each conflated channel.
     latest: HashMap<ChannelId, u64>,
@@ -155,7 +160,8 @@ struct Client {
 
 impl Client {
     fn covers(&self, kind: ChannelKind, instrument: u32) -> bool {
-        self.subscribed.contains(&(kind, None)) || self.subscribed.contains(&(kind, Some(instrument)))
+        instrument != ALONE && self.subscribed.contains(&(kind, None))
+            || self.subscribed.contains(&(kind, Some(instrument)))
     }
 }
 
@@ -239,7 +245,7 @@ impl Simulation {
             Op::ResumeWithinAll { client, kind, instrument, back } => {
                 let channel = channel(kind, instrument);
                 let since = self.last(channel).saturating_sub(back);
-                if self.clients[client].subscribed.contains(&(kind, None)) {
+                if instrument != ALONE && self.clients[client].subscribed.contains(&(kind, None)) {
                     self.mark(client, channel, Marker::After { since });
                 }
                 let key = self.clients[client].key;
@@ -254,6 +260,11 @@ impl Simulation {
                 let done = self.rig.hub.unsubscribe(self.clients[client].key, kind, selector, self.rig.now_ms);
                 assert_eq!(done, known);
                 self.clients[client].subscribed.retain(|s| *s != entry);
+                for i in (0..INSTRUMENTS).filter(|i| known && instrument.is_none_or(|one| one == *i)) {
+                    if !self.clients[client].covers(kind, i) {
+                        self.mark(client, channel(kind, i), Marker::End);
+                    }
+                }
             }
             Op::Say { client } => {
                 self.rig.say(self.clients[client].key, "hello");
@@ -296,13 +307,13 @@ impl Simulation {
         });
         let known = self.clients[client].subscribed.contains(&(kind, instrument));
         let mut expected = if known { Subscribed::Unchanged } else { Subscribed::New };
-        for i in instrument.map_or(0..INSTRUMENTS, |i| i..i + 1) {
+        for i in (0..INSTRUMENTS).filter(|i| instrument.map_or(*i != ALONE, |one| one == *i)) {
             let (channel, covered) = (channel(kind, i), self.clients[client].covers(kind, i));
             let last = self.last(channel);
             match since.filter(|_| kind.class() == Class::Sequenced) {
                 Some(since) if since <= last => self.mark(client, channel, Marker::After { since }),
                 ahead => {
-                    if !covered && kind.class() == Class::Sequenced {
+                    if !covered {
                         self.mark(client, channel, Marker::From { last });
                     }
                     if ahead.is_some() {
@@ -327,7 +338,10 @@ impl Simulation {
                 Seen::Control(text) => {
                     if let Some(number) = text.strip_prefix("marker ") {
                         let (channel, marker) = client.markers[number.parse::<usize>().unwrap()];
-                        client.reading.insert(channel, Reading::mark(marker));
+                        match Reading::mark(marker) {
+                            Some(reading) => client.reading.insert(channel, reading),
+                            None => client.reading.remove(&channel),
+                        };
                     }
                 }
                 Seen::Gap(channel, from, to) => {
@@ -338,6 +352,7 @@ impl Simulation {
                     client.reading.get_mut(&channel).expect("data of what is subscribed").read(seq);
                 }
                 Seen::Data(channel, seq) => {
+                    assert!(client.reading.contains_key(&channel), "{channel:?} is not subscribed");
                     let latest = client.latest.entry(channel).or_default();
                     assert!(seq >= *latest, "{channel:?}: {seq} after {latest}");
                     *latest = seq;

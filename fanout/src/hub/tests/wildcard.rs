@@ -1,4 +1,5 @@
-//! `*` and explicit subscriptions of the same kind: every message once, and either may end first.
+//! `*` and explicit subscriptions of the same kind: every message once, and either may end first. `*` is about all instruments
+//! but the streams of single sources.
 
 use super::*;
 
@@ -111,7 +112,7 @@ fn a_held_client_still_resumes_what_the_other_subscription_covers() {
 fn instruments_that_appear_later_are_in_all() {
     let mut rig = Rig::new();
     rig.instruments = Arc::new(InstrumentTable::with_capacity(4));
-    rig.interest = Arc::new(Interest::new(1, 4));
+    rig.interest = Arc::new(Interest::new(1, rig.instruments.clone()));
     rig.hub = Hub::new(rig.hub.config.clone(), rig.instruments.clone(), rig.interest.clone(), rig.now_ms);
     let key = rig.client();
     rig.subscribe(key, ChannelKind::Trades, Selector::All);
@@ -121,4 +122,118 @@ fn instruments_that_appear_later_are_in_all() {
     rig.publish_wanted(quotes(0));
     rig.turn();
     assert_eq!(rig.seen(key), [data(trades(0), [1]), data(quotes(0), [1])].concat());
+}
+
+#[test]
+fn streams_of_single_sources_are_not_in_all() {
+    for kind in [ChannelKind::Trades, ChannelKind::Quotes] {
+        let mut rig = Rig::new();
+        let [everything, alone, both, also_both] = [rig.client(), rig.client(), rig.client(), rig.client()];
+        rig.subscribe(everything, kind, Selector::All);
+        rig.subscribe(alone, kind, one(ALONE));
+        for (key, selectors) in [(both, [Selector::All, one(ALONE)]), (also_both, [one(ALONE), Selector::All])] {
+            selectors.into_iter().for_each(|selector| rig.subscribe(key, kind, selector));
+        }
+        rig.publish(&[channel(kind, ALONE), channel(kind, 0)]);
+        rig.turn();
+        let [of_source, plain] = [data(channel(kind, ALONE), [1]), data(channel(kind, 0), [1])];
+        assert_eq!(rig.seen(everything), plain, "{kind:?}");
+        assert_eq!(rig.seen(alone), of_source, "{kind:?}");
+        for key in [both, also_both] {
+            assert_eq!(rig.seen(key), [of_source.clone(), plain.clone()].concat(), "{kind:?}");
+        }
+        // Either of the two may end, and the other goes on alone.
+        rig.unsubscribe(both, kind, Selector::All);
+        rig.unsubscribe(also_both, kind, one(ALONE));
+        rig.publish(&[channel(kind, ALONE), channel(kind, 0)]);
+        rig.turn();
+        assert_eq!(rig.seen(both), data(channel(kind, ALONE), [2]), "{kind:?}");
+        assert_eq!(rig.seen(also_both), data(channel(kind, 0), [2]), "{kind:?}");
+    }
+}
+
+#[test]
+fn what_is_caught_up_from_the_log_is_without_single_sources() {
+    let mut rig = Rig::retaining(4);
+    let [key, quick] = [rig.client(), rig.client()];
+    for kind in [ChannelKind::Trades, ChannelKind::Quotes] {
+        rig.subscribe(key, kind, Selector::All);
+        rig.subscribe(quick, kind, one(ALONE));
+    }
+    rig.limit(key, 0);
+    rig.say(key, "answer");
+    rig.turn();
+    // The first two are evicted, and the second of them is a loss.
+    rig.publish(&[trades(ALONE)]);
+    rig.publish_each(trades(0), 3);
+    rig.publish_each(trades(ALONE), 2);
+    rig.publish(&[quotes(ALONE), quotes(1)]);
+    let seen = rig.drain(key);
+    let expected = [vec![Seen::Control("answer".into())], vec![Seen::Gap(trades(0), 1, 1)], data(quotes(1), [1])];
+    assert_eq!(seen, [expected.concat(), data(trades(0), 2..=3)].concat());
+
+    let all = grant(ChannelKind::Trades, Selector::All);
+    assert_eq!(rig.hub.resume_within_all(key, all, InstrumentId(ALONE), 9), Subscribed::Unchanged, "as if unknown");
+    assert_eq!(rig.hub.resume_within_all(key, all, InstrumentId(ALONE), 0), Subscribed::Unchanged);
+    // A hole is announced to those who listen only.
+    rig.next_seq(trades(ALONE));
+    rig.publish(&[trades(ALONE)]);
+    rig.turn();
+    assert_eq!(rig.seen(key), []);
+    rig.advance(HEARTBEAT_MS + 10);
+    assert_eq!(rig.seen(key), [Seen::Heartbeat(vec![(trades(0), 3)])]);
+}
+
+#[test]
+fn all_asks_for_no_last_value_of_a_single_source() {
+    let mut rig = Rig::new();
+    let [key, alone, late] = [rig.client(), rig.client(), rig.client()];
+    let publish = |rig: &mut Rig| [0, ALONE].map(|instrument| rig.publish_wanted(quotes(instrument)));
+    publish(&mut rig);
+    rig.subscribe(key, ChannelKind::Quotes, Selector::All);
+    rig.interest.take_asked(SYMBOLS.len(), |channel, _| assert_ne!(channel, quotes(ALONE)));
+    assert!(rig.interest.wanted(quotes(0)).eq([Encoding::Json]));
+    assert!(rig.interest.wanted(quotes(ALONE)).next().is_none(), "not even encoded");
+
+    // Somebody else's wish for it is none of theirs who have `*`.
+    rig.subscribe(alone, ChannelKind::Quotes, one(ALONE));
+    rig.serve_snapshots();
+    publish(&mut rig);
+    rig.subscribe(late, ChannelKind::Quotes, Selector::All);
+    rig.turn();
+    assert_eq!(rig.seen(alone), data(quotes(ALONE), 1..=2));
+    assert_eq!(rig.seen(key), data(quotes(0), [2]));
+    assert_eq!(rig.seen(late), data(quotes(0), [2]));
+    rig.unsubscribe(alone, ChannelKind::Quotes, one(ALONE));
+    assert!(rig.interest.wanted(quotes(ALONE)).next().is_none());
+    // Its last value is let go with it, though there are others who have `*`.
+    publish(&mut rig);
+    rig.subscribe(alone, ChannelKind::Quotes, one(ALONE));
+    rig.turn();
+    assert_eq!(rig.seen(alone), []);
+    rig.serve_snapshots();
+    rig.turn();
+    assert_eq!(rig.seen(alone), data(quotes(ALONE), [3]));
+}
+
+#[test]
+fn a_single_source_keeps_its_own_pace_beside_all() {
+    let mut rig = Rig::new();
+    let key = rig.client();
+    rig.subscribe(key, ChannelKind::Quotes, Selector::All);
+    rig.subscribe_with(key, ChannelKind::Quotes, one(ALONE), every(100));
+    let publish = |rig: &mut Rig| {
+        rig.publish(&[quotes(0), quotes(ALONE)]);
+        rig.turn();
+    };
+    publish(&mut rig);
+    publish(&mut rig);
+    assert_eq!(rig.seen(key), [Seen::Data(quotes(0), 1), Seen::Data(quotes(ALONE), 1), Seen::Data(quotes(0), 2)]);
+    // Neither another pace of the `*` nor its end is about what waits there.
+    rig.subscribe_with(key, ChannelKind::Quotes, Selector::All, every(1_000));
+    rig.turn();
+    assert_eq!(rig.seen(key), []);
+    rig.unsubscribe(key, ChannelKind::Quotes, Selector::All);
+    rig.advance(110);
+    assert_eq!(rig.seen(key), data(quotes(ALONE), [2]));
 }
