@@ -154,6 +154,8 @@ impl Hub {
 }
 
 /// Has a client flushed in its turn, with an outbox that was used before if there is one.
+// Once for each message and listener: a call takes 16 instructions of 112.
+#[inline]
 pub(super) fn open_outbox(subscriber: &mut Subscriber, slot: u32, rounds: &mut Rounds, pool: &mut Vec<Vec<Parcel>>) {
     rounds.data(subscriber, slot);
     if subscriber.outbox.capacity() == 0 {
