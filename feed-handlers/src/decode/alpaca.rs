@@ -17,7 +17,7 @@
 use protocol::Decimal;
 
 pub use super::alpaca_msgpack::decode_msgpack;
-use super::event::{Age, Bar, Control, Event, Part, Quote, Symbol, Trade};
+use super::event::{Age, Bar, Control, EMPTY_LIST, Event, NO_OBJECT, Part, Quote, Symbol, Trade, invalid};
 use super::field::{self, array, present, quoted};
 use super::json::{Scanner, Value, each_object};
 use super::{DecodeError, Reason};
@@ -36,21 +36,14 @@ pub fn decode<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Resu
     let mut is_empty = true;
     each_object(list, Element::scan, |element| {
         is_empty = false;
-        on_event(element.map_or(NO_MESSAGE, |element| element.event()));
+        on_event(element.map_or(NO_OBJECT, |element| element.event()));
         Ok(())
     })?;
     if is_empty {
-        on_event(NOTHING);
+        on_event(EMPTY_LIST);
     }
     Ok(())
 }
-
-/// An element that is no map of fields.
-pub(super) const NO_MESSAGE: Event<'static> =
-    Event::Invalid { symbol: None, part: Part::Message, reason: Reason::FieldType };
-
-/// A frame without elements.
-pub(super) const NOTHING: Event<'static> = Event::Ignored { kind: b"[]" };
 
 /// The value of a field in one of the encodings. An absent key and a null are the same to all of these.
 pub(super) trait Field<'a>: Copy {
@@ -152,7 +145,7 @@ impl<V> Element<V> {
     {
         let kind = match self.kind.plain() {
             Ok(kind) => kind,
-            Err(reason) => return Event::Invalid { symbol: None, part: Part::Message, reason },
+            Err(reason) => return invalid(None, Part::Message, reason),
         };
         let (part, read) = match kind {
             b"t" => (Part::Trade, self.trade().map(Event::Trade)),
@@ -165,7 +158,7 @@ impl<V> Element<V> {
             kind => return Event::Ignored { kind },
         };
         let symbol = self.symbol.plain().ok().map(Symbol::Text);
-        read.unwrap_or_else(|reason| Event::Invalid { symbol, part, reason })
+        read.unwrap_or_else(|reason| invalid(symbol, part, reason))
     }
 
     /// An id that is no integer is none.

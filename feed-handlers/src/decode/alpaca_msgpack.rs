@@ -7,8 +7,8 @@
 
 use protocol::Decimal;
 
-use super::alpaca::{Element, Field, NO_MESSAGE, NOTHING};
-use super::event::Event;
+use super::alpaca::{Element, Field};
+use super::event::{EMPTY_LIST, Event, NO_OBJECT};
 use super::msgpack::{Reader, Value};
 use super::{DecodeError, Reason};
 
@@ -28,7 +28,7 @@ pub fn decode_msgpack<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>))
         let head = reader.head()?;
         let Value::Map(pairs) = head else {
             reader.parts(head)?;
-            on_event(NO_MESSAGE);
+            on_event(NO_OBJECT);
             continue;
         };
         let mut element = Element::filled(Value::Absent);
@@ -42,7 +42,7 @@ pub fn decode_msgpack<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>))
         on_event(element.event());
     }
     if count == 0 {
-        on_event(NOTHING);
+        on_event(EMPTY_LIST);
     }
     Ok(())
 }

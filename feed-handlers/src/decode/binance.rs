@@ -18,8 +18,10 @@
 
 use protocol::Side;
 
-use super::event::{Age, Bar, BookBegin, BookEnd, BookScope, Control, Event, Level, Part, Quote, Symbol, Top, Trade};
-use super::field::{array, boolean, decimal, integer, optional, plain, required, scalar, shown, text, unix_time};
+use super::event::{
+    Age, Bar, BookBegin, BookEnd, BookScope, Control, Event, Level, NO_OBJECT, Part, Quote, Symbol, Top, Trade, invalid,
+};
+use super::field::{array, boolean, decimal, integer, optional, required, scalar, shown, symbol, text, unix_time};
 use super::json::{Kind, Scanner, Value, each_element, members, parts};
 use super::{DecodeError, Reason};
 
@@ -102,13 +104,12 @@ fn decode_list<'a>(
         is_empty = false;
         let element = scanner.value()?;
         if element.kind != Kind::Object {
-            on_event(Event::Invalid { symbol: None, part: Part::Message, reason: Reason::FieldType });
+            on_event(NO_OBJECT);
             return Ok(());
         }
         let message = Message::read(element.raw)?;
         if let Err(error) = message.decode(unit, stream, on_event) {
-            let symbol = plain(message.symbol).ok().map(Symbol::Text);
-            on_event(Event::Invalid { symbol, part: message.part(), reason: error.reason() });
+            on_event(invalid(symbol(message.symbol).ok(), message.part(), error.reason()));
         }
         Ok(())
     })?;
@@ -403,7 +404,7 @@ fn levels<'a>(
             let [price, size] = parts(scanner)?;
             on_event(match level(side, price, size) {
                 Ok(level) => Event::Level(level),
-                Err(reason) => Event::Invalid { symbol: Some(symbol), part: Part::Level, reason },
+                Err(reason) => invalid(Some(symbol), Part::Level, reason),
             });
             Ok(())
         })?;

@@ -20,12 +20,13 @@
 use protocol::{Side, parse_rfc3339};
 
 use super::event::{
-    Age, Bar, BookBegin, BookEnd, BookScope, Control, Event, Heartbeat, Level, Part, Quote, Symbol, Top, Trade,
+    Age, Bar, BookBegin, BookEnd, BookScope, Control, Event, Heartbeat, Level, Part, Quote, Trade, invalid,
 };
 use super::field::{
-    array, decimal, integer, list, optional, plain, present, quoted, required, scalar, shown, text, time, unix_time,
+    array, decimal, integer, list, optional, plain, present, present_top, required, scalar, shown, symbol, text, time,
+    unix_time,
 };
-use super::json::{Kind, Value, each_object, members};
+use super::json::{Kind, each_object, members};
 use super::{DecodeError, Reason};
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
@@ -311,8 +312,8 @@ impl<'a> Item<'a> {
     fn quote(&self, sent_at: Result<Option<i64>, Reason>, age: Age) -> Result<Quote<'a>, Reason> {
         Ok(Quote {
             symbol: symbol(self.product_id)?,
-            bid: top(self.best_bid, self.best_bid_quantity)?,
-            ask: top(self.best_ask, self.best_ask_quantity)?,
+            bid: present_top(self.best_bid, self.best_bid_quantity)?,
+            ask: present_top(self.best_ask, self.best_ask_quantity)?,
             sequence: None,
             time: sent_at?,
             age,
@@ -335,21 +336,6 @@ impl<'a> Item<'a> {
             in_progress: true,
         })
     }
-}
-
-fn top(price: Value<'_>, size: Value<'_>) -> Result<Option<Top>, Reason> {
-    if price.kind == Kind::Absent {
-        return Err(Reason::MissingField);
-    }
-    Ok(quoted(decimal(price)?, decimal(size)?))
-}
-
-fn symbol(product_id: Value<'_>) -> Result<Symbol<'_>, Reason> {
-    plain(product_id).map(Symbol::Text)
-}
-
-fn invalid(symbol: Option<Symbol<'_>>, part: Part, reason: Reason) -> Event<'_> {
-    Event::Invalid { symbol, part, reason }
 }
 
 /// Unix ns of a time as Go's `Time.String` prints it: `2026-09-07 23:37:22.674409 +0000 UTC m=+139651.272674714`, with 0 to

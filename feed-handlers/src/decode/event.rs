@@ -57,6 +57,16 @@ pub enum Event<'a> {
     },
 }
 
+/// An element of a list that is no object.
+pub(super) const NO_OBJECT: Event<'static> = invalid(None, Part::Message, Reason::FieldType);
+
+/// A frame that is a list without elements.
+pub(super) const EMPTY_LIST: Event<'static> = Event::Ignored { kind: b"[]" };
+
+pub(super) const fn invalid(symbol: Option<Symbol<'_>>, part: Part, reason: Reason) -> Event<'_> {
+    Event::Invalid { symbol, part, reason }
+}
+
 /// What of a frame is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

@@ -4,7 +4,7 @@
 
 use protocol::{Decimal, DecimalError, parse_rfc3339};
 
-use super::event::Top;
+use super::event::{Symbol, Top};
 use super::json::{Kind, Value};
 use super::{DecodeError, Reason};
 
@@ -28,6 +28,24 @@ pub(super) fn quoted(price: Option<Decimal>, size: Option<Decimal>) -> Option<To
         return None;
     }
     Some(Top { price, size })
+}
+
+/// Such a side where its keys may be left out.
+pub(super) fn top(price: Value<'_>, size: Value<'_>) -> Result<Option<Top>, Reason> {
+    Ok(quoted(decimal(price)?, decimal(size)?))
+}
+
+/// Such a side from a venue that always writes the price, if only as a zero or `null`.
+pub(super) fn present_top(price: Value<'_>, size: Value<'_>) -> Result<Option<Top>, Reason> {
+    if price.kind == Kind::Absent {
+        return Err(Reason::MissingField);
+    }
+    top(price, size)
+}
+
+/// An instrument by the venue's name of it.
+pub(super) fn symbol(value: Value<'_>) -> Result<Symbol<'_>, Reason> {
+    plain(value).map(Symbol::Text)
 }
 
 pub(super) fn text<'a>(value: Value<'a>, field: &'static str) -> Result<&'a [u8], DecodeError> {

@@ -10,14 +10,12 @@
 //!
 //! Fields: <https://finnhub.io/docs/api/websocket-trades>.
 
-use super::event::{Age, Control, Event, Heartbeat, Part, Symbol, Trade};
-use super::field::{array, decimal, plain, present, shown, text, unix_time};
+use super::event::{Age, Control, EMPTY_LIST, Event, Heartbeat, NO_OBJECT, Part, Trade, invalid};
+use super::field::{array, decimal, present, shown, symbol, text, unix_time};
 use super::json::{each_object, members};
 use super::{DecodeError, Reason};
 
 const MILLISECOND: i64 = 1_000_000;
-
-const NO_OBJECT: Event<'static> = Event::Invalid { symbol: None, part: Part::Message, reason: Reason::FieldType };
 
 /// Decodes one frame and hands its events to `on_event`, in order. Never panics, whatever the bytes.
 ///
@@ -62,7 +60,7 @@ fn decode_trades<'a>(list: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Re
         Ok(())
     })?;
     if is_empty {
-        on_event(Event::Ignored { kind: b"[]" });
+        on_event(EMPTY_LIST);
     }
     Ok(())
 }
@@ -73,16 +71,13 @@ impl<'a> Element<'a> {
         match self.trade() {
             Ok(trade) if trade.size.is_zero() => Event::Ignored { kind: b"price_update" },
             Ok(trade) => Event::Trade(trade),
-            Err(reason) => {
-                let symbol = plain(self.symbol).ok().map(Symbol::Text);
-                Event::Invalid { symbol, part: Part::Trade, reason }
-            }
+            Err(reason) => invalid(symbol(self.symbol).ok(), Part::Trade, reason),
         }
     }
 
     fn trade(&self) -> Result<Trade<'a>, Reason> {
         Ok(Trade {
-            symbol: plain(self.symbol).map(Symbol::Text)?,
+            symbol: symbol(self.symbol)?,
             id: None,
             price: present(decimal(self.price))?,
             size: present(decimal(self.volume))?,
@@ -97,6 +92,7 @@ impl<'a> Element<'a> {
 mod tests {
     use protocol::Decimal;
 
+    use super::super::event::Symbol;
     use super::*;
 
     const AAPL: &str =

@@ -15,8 +15,8 @@
 
 use protocol::Side;
 
-use super::event::{Age, BookBegin, BookEnd, BookScope, Event, Level, Part, Quote, Symbol, Top, Trade};
-use super::field::{decimal, integer, plain, scalar, unix_time};
+use super::event::{Age, BookBegin, BookEnd, BookScope, Event, Level, NO_OBJECT, Part, Quote, Symbol, Trade, invalid};
+use super::field::{decimal, integer, plain, scalar, top, unix_time};
 use super::json::{Kind, Scanner, Value, each_object, members};
 use super::{DecodeError, Reason};
 
@@ -35,7 +35,7 @@ pub fn decode<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Resu
         Kind::Array => each_object(value.raw, Object::scan, |object| match object {
             Some(object) => object.events(on_event),
             None => {
-                on_event(Event::Invalid { symbol: None, part: Part::Message, reason: Reason::FieldType });
+                on_event(NO_OBJECT);
                 Ok(())
             }
         }),
@@ -110,7 +110,7 @@ impl<'a> Object<'a> {
         let symbol = match plain(self.symbol) {
             Ok(symbol) => Symbol::Text(symbol),
             Err(reason) => {
-                on_event(Event::Invalid { symbol: None, part: Part::Message, reason });
+                on_event(invalid(None, Part::Message, reason));
                 return Ok(());
             }
         };
@@ -132,7 +132,7 @@ impl<'a> Object<'a> {
         } else if is(self.rate) {
             on_event(Event::Ignored { kind: b"forex" });
         } else {
-            on_event(Event::Invalid { symbol: Some(symbol), part: Part::Message, reason: Reason::MissingField });
+            on_event(invalid(Some(symbol), Part::Message, Reason::MissingField));
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl<'a> Object<'a> {
     }
 
     fn deep(&self, symbol: Symbol<'a>, on_event: &mut impl FnMut(Event<'a>)) -> Result<(), DecodeError> {
-        let invalid = |part, reason| Event::Invalid { symbol: Some(symbol), part, reason };
+        let invalid = |part, reason| invalid(Some(symbol), part, reason);
         let data = match self.data.kind {
             Kind::Object => Some(Deep::read(self.data.raw)?),
             _ => None,
@@ -228,13 +228,6 @@ fn quote<'a>(
     Ok(Some(Quote { symbol, bid, ask, sequence: integer(sequence)?, time: Some(time), age: Age::Live }))
 }
 
-/// A price or a size of zero is the way to say that there is no quote.
-fn top(price: Value<'_>, size: Value<'_>) -> Result<Option<Top>, Reason> {
-    let (Some(price), size) = (decimal(price)?, decimal(size)?) else { return Ok(None) };
-    let is_none = price.is_zero() || size.is_some_and(|size| size.is_zero());
-    Ok((!is_none).then_some(Top { price, size }))
-}
-
 /// The last trade; `None` where there was none.
 fn trade<'a>(
     symbol: Symbol<'a>,
@@ -302,6 +295,7 @@ mod tests {
     use proptest::prelude::*;
     use protocol::Decimal;
 
+    use super::super::event::Top;
     use super::*;
 
     const TOPS: &str = r#"{"symbol":"AAPL","sector":"technologyhardwareequipment","securityType":"commonstock","bidPrice":185.5900,"bidSize":100,"askPrice":185.6400,"askSize":100,"lastUpdated":1529689042490,"lastSalePrice":185.6300,"lastSaleSize":100,"lastSaleTime":1529689042476,"volume":312038,"marketPercent":0.03250,"seq":102528}"#;

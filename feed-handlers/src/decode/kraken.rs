@@ -17,10 +17,12 @@
 use protocol::Side;
 
 use super::event::{
-    Age, Bar, BookBegin, BookEnd, BookScope, Control, Event, Heartbeat, Level, Part, Quote, Symbol, Top, Trade,
+    Age, Bar, BookBegin, BookEnd, BookScope, Control, Event, Heartbeat, Level, Part, Quote, Trade, invalid,
 };
-use super::field::{array, boolean, decimal, integer, list, optional, plain, present, quoted, shown, text, time};
-use super::json::{Kind, Value, each_object, members};
+use super::field::{
+    array, boolean, decimal, integer, list, optional, plain, present, present_top, shown, symbol, text, time,
+};
+use super::json::{Kind, each_object, members};
 use super::{DecodeError, Reason};
 
 const NANOS_PER_MINUTE: i64 = 60_000_000_000;
@@ -231,8 +233,8 @@ impl<'a> Item<'a> {
     fn quote(&self, age: Age) -> Result<Quote<'a>, Reason> {
         Ok(Quote {
             symbol: symbol(self.symbol)?,
-            bid: top(self.bid, self.bid_qty)?,
-            ask: top(self.ask, self.ask_qty)?,
+            bid: present_top(self.bid, self.bid_qty)?,
+            ask: present_top(self.ask, self.ask_qty)?,
             sequence: None,
             time: time(self.timestamp)?.filter(|time| *time != 0),
             age,
@@ -271,21 +273,6 @@ impl PriceLevel<'_> {
     fn of(&self, side: Side) -> Result<Level, Reason> {
         Level::new(side, present(decimal(self.price))?, present(decimal(self.qty))?)
     }
-}
-
-fn top(price: Value<'_>, size: Value<'_>) -> Result<Option<Top>, Reason> {
-    if price.kind == Kind::Absent {
-        return Err(Reason::MissingField);
-    }
-    Ok(quoted(decimal(price)?, decimal(size)?))
-}
-
-fn symbol(value: Value<'_>) -> Result<Symbol<'_>, Reason> {
-    plain(value).map(Symbol::Text)
-}
-
-fn invalid(symbol: Option<Symbol<'_>>, part: Part, reason: Reason) -> Event<'_> {
-    Event::Invalid { symbol, part, reason }
 }
 
 #[cfg(test)]

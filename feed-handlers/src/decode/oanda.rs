@@ -15,8 +15,8 @@
 
 use protocol::{Decimal, parse_rfc3339};
 
-use super::event::{Age, Control, Event, Heartbeat, Part, Quote, Symbol, Top};
-use super::field::{array, boolean, decimal, optional, plain, required, shown, text};
+use super::event::{Age, Control, Event, Heartbeat, Part, Quote, Symbol, Top, invalid};
+use super::field::{array, boolean, decimal, optional, required, shown, symbol, text};
 use super::json::{Kind, Value, each_element, members};
 use super::{DecodeError, Reason};
 
@@ -58,16 +58,13 @@ fn decode_answer<'a>(message: &Message<'a>, on_event: &mut impl FnMut(Event<'a>)
         is_empty = false;
         let price = scanner.value()?;
         if price.kind != Kind::Object {
-            on_event(Event::Invalid { symbol: None, part: Part::Quote, reason: Reason::FieldType });
+            on_event(invalid(None, Part::Quote, Reason::FieldType));
             return Ok(());
         }
         let price = Message::read(price.raw)?;
         on_event(match price.quote() {
             Ok(quote) => Event::Quote(quote),
-            Err(error) => {
-                let symbol = plain(price.instrument).ok().map(Symbol::Text);
-                Event::Invalid { symbol, part: Part::Quote, reason: error.reason() }
-            }
+            Err(error) => invalid(symbol(price.instrument).ok(), Part::Quote, error.reason()),
         });
         Ok(())
     })?;

@@ -16,16 +16,14 @@
 
 use protocol::Decimal;
 
-use super::event::{Age, Bar, Control, Event, Part, Quote, Symbol, Trade};
-use super::field::{array, decimal, integer, plain, present, quoted, shown, unix_time};
+use super::event::{Age, Bar, Control, EMPTY_LIST, Event, NO_OBJECT, Part, Quote, Symbol, Trade, invalid};
+use super::field::{array, decimal, integer, plain, present, shown, symbol, top, unix_time};
 use super::json::{Scanner, Value, each_object, members};
 use super::{DecodeError, Reason};
 
 const MILLISECOND: i64 = 1_000_000;
 const SECOND: i64 = 1_000 * MILLISECOND;
 const MINUTE: i64 = 60 * SECOND;
-
-const NO_OBJECT: Event<'static> = Event::Invalid { symbol: None, part: Part::Message, reason: Reason::FieldType };
 
 /// Decodes one frame and hands its events to `on_event`, in order. Never panics, whatever the bytes.
 ///
@@ -42,7 +40,7 @@ pub fn decode<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Resu
         Ok(())
     })?;
     if is_empty {
-        on_event(Event::Ignored { kind: b"[]" });
+        on_event(EMPTY_LIST);
     }
     Ok(())
 }
@@ -86,9 +84,9 @@ impl<'a> Element<'a> {
     fn event(&self) -> Event<'a> {
         let kind = match plain(self.ev) {
             Ok(kind) => kind,
-            Err(reason) => return Event::Invalid { symbol: None, part: Part::Message, reason },
+            Err(reason) => return invalid(None, Part::Message, reason),
         };
-        let (symbol, part, read) = match kind {
+        let (name, part, read) = match kind {
             b"T" => (self.sym, Part::Trade, self.trade(self.sym)),
             b"XT" => (self.pair, Part::Trade, self.trade(self.pair)),
             b"Q" => (self.sym, Part::Quote, self.quote(self.sym)),
@@ -101,15 +99,14 @@ impl<'a> Element<'a> {
             b"status" => (Value::ABSENT, Part::Message, self.control()),
             kind => return Event::Ignored { kind },
         };
-        let symbol = plain(symbol).ok().map(Symbol::Text);
-        read.unwrap_or_else(|reason| Event::Invalid { symbol, part, reason })
+        read.unwrap_or_else(|reason| invalid(symbol(name).ok(), part, reason))
     }
 
     /// `ds` is the size that may have a fraction, which `s` lacks. An id that is no integer is none.
-    fn trade(&self, symbol: Value<'a>) -> Result<Event<'a>, Reason> {
+    fn trade(&self, name: Value<'a>) -> Result<Event<'a>, Reason> {
         let decimal_size = decimal(self.decimal_size)?;
         Ok(Event::Trade(Trade {
-            symbol: plain(symbol).map(Symbol::Text)?,
+            symbol: symbol(name)?,
             id: integer(self.id).unwrap_or(None),
             price: present(decimal(self.p))?,
             size: decimal_size.map_or_else(|| present(decimal(self.s)), Ok)?,
@@ -119,11 +116,11 @@ impl<'a> Element<'a> {
         }))
     }
 
-    fn quote(&self, symbol: Value<'a>) -> Result<Event<'a>, Reason> {
+    fn quote(&self, name: Value<'a>) -> Result<Event<'a>, Reason> {
         Ok(Event::Quote(Quote {
-            symbol: plain(symbol).map(Symbol::Text)?,
-            bid: quoted(decimal(self.bid_price)?, decimal(self.bid_size)?),
-            ask: quoted(decimal(self.ask_price)?, decimal(self.ask_size)?),
+            symbol: symbol(name)?,
+            bid: top(self.bid_price, self.bid_size)?,
+            ask: top(self.ask_price, self.ask_size)?,
             sequence: integer(self.sequence)?,
             time: Some(self.time()?),
             age: Age::Live,
@@ -132,9 +129,9 @@ impl<'a> Element<'a> {
 
     fn currency_quote(&self) -> Result<Event<'a>, Reason> {
         Ok(Event::Quote(Quote {
-            symbol: plain(self.p).map(Symbol::Text)?,
-            bid: quoted(decimal(self.b)?, None),
-            ask: quoted(decimal(self.a)?, None),
+            symbol: symbol(self.p)?,
+            bid: top(self.b, Value::ABSENT)?,
+            ask: top(self.a, Value::ABSENT)?,
             sequence: None,
             time: Some(self.time()?),
             age: Age::Live,

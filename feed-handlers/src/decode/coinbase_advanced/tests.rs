@@ -2,6 +2,7 @@
 
 use protocol::Decimal;
 
+use super::super::event::{Symbol, Top};
 use super::*;
 
 const ETH_TRADE: &str = r#"{"channel":"market_trades","timestamp":"2026-09-30T02:39:59.551901038Z","sequence_num":247,"events":[{"type":"update","trades":[{"product_id":"ETH-USD","trade_id":"846155167","price":"2667.2","size":"0.84275842","time":"2026-09-30T02:39:59.4104Z","side":"SELL"}]}]}"#;

@@ -2,6 +2,7 @@
 
 use protocol::{Decimal, parse_rfc3339};
 
+use super::super::event::{Symbol, Top};
 use super::*;
 
 const SNAPSHOT: &str = r#"{"channel":"book","type":"snapshot","data":[{"symbol":"ETH/USD","bids":[{"price":1797.24,"qty":0.43393711},{"price":1797.10,"qty":139.10616250}],"asks":[{"price":1797.25,"qty":1.40355852}],"checksum":2606672715}]}"#;
