@@ -3,10 +3,10 @@
 
 mod damage;
 
-use damage::{OF_JSON, damaged, is_beside_the_grammar, numbers, outcome, stands_in};
-use feed_handlers::decode::DecodeError;
+use damage::json::{Outcome, check_is_told, check_json, json_frames, undamaged};
+use damage::outcome;
 use feed_handlers::decode::binance::{TimeUnit, decode, decode_depth, decode_in};
-use feed_handlers::decode::event::{Event, Symbol};
+use feed_handlers::decode::event::Symbol;
 use proptest::prelude::*;
 
 const FRAMES: &[&[u8]] = &[
@@ -21,49 +21,25 @@ const FRAMES: &[&[u8]] = &[
     br#"{"result":null,"id":1}"#,
 ];
 
-/// What must hold of a reader of JSON: no number that is not in the frame, and nothing taken for JSON that another
-/// parser refuses.
-fn check(frame: &[u8], read: &Result<Vec<Event<'_>>, DecodeError>) -> Result<(), TestCaseError> {
-    for number in read.iter().flatten().flat_map(numbers) {
-        prop_assert!(stands_in(frame, number), "{number} in {}", frame.escape_ascii());
-    }
-    if let Err(error) = serde_json::from_slice::<serde_json::Value>(frame) {
-        let is_grammar = !is_beside_the_grammar(frame, &error);
-        prop_assert!(read.is_err() || !is_grammar, "{error}: {}", frame.escape_ascii());
-    }
-    // Whatever is read says something.
-    prop_assert!(read.as_ref().map_or(true, |events| !events.is_empty()), "{}", frame.escape_ascii());
-    Ok(())
+fn check(frame: &[u8], outcome: &Outcome<'_>) -> Result<(), TestCaseError> {
+    check_json(frame, outcome)?;
+    check_is_told(frame, outcome)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_damage_makes_a_number_up(frame in damaged(FRAMES.iter().map(|frame| frame.to_vec()).collect(), OF_JSON)) {
+    fn no_damage_makes_a_number_up(frame in json_frames(FRAMES)) {
         for unit in [TimeUnit::Milliseconds, TimeUnit::Microseconds] {
             check(&frame, &outcome(&frame, |frame, mut on_event| decode_in(unit, frame, &mut on_event)))?;
         }
         let symbol = Symbol::Text(b"ETHUSDT");
         check(&frame, &outcome(&frame, |frame, mut on_event| decode_depth(frame, symbol, &mut on_event)))?;
     }
-
-    #[test]
-    fn no_bytes_at_all_are_a_panic(frame: Vec<u8>) {
-        let _ = decode(&frame, &mut |_| {});
-        let _ = decode_depth(&frame, Symbol::Token(1), &mut |_| {});
-    }
 }
 
-/// The strategies must not be so rough that nothing they make is ever read.
 #[test]
 fn undamaged_frames_are_all_read() {
-    for frame in FRAMES {
-        let mut events = 0;
-        let result = decode(frame, &mut |event| {
-            assert!(!matches!(event, Event::Invalid { .. }), "{event:?}");
-            events += 1;
-        });
-        assert!(result.is_ok() && events > 0, "{}: {result:?}", frame.escape_ascii());
-    }
+    undamaged(FRAMES, |frame| outcome(frame, |frame, mut on_event| decode(frame, &mut on_event)));
 }

@@ -3,7 +3,8 @@
 
 mod damage;
 
-use damage::{OF_JSON, damaged, is, is_beside_the_grammar, numbers, outcome, stands_in};
+use damage::json::{Outcome, check_list, is_top, json_frames, undamaged};
+use damage::{is, outcome};
 use feed_handlers::decode::event::{Event, Top};
 use feed_handlers::decode::polygon::decode;
 use proptest::prelude::*;
@@ -17,17 +18,15 @@ const FRAMES: [&str; 5] = [
     r#"[{"ev":"status","status":"success","message":"subscribed to: T.AAPL"}]"#,
 ];
 
-fn frames() -> impl Strategy<Value = Vec<u8>> {
-    damaged(FRAMES.map(|frame| frame.as_bytes().to_vec()).to_vec(), OF_JSON)
+fn read(frame: &[u8]) -> Outcome<'_> {
+    outcome(frame, |frame, mut on_event| decode(frame, &mut on_event))
 }
 
 /// Whether another parser finds in the element what the event says.
 fn agrees(element: &Value, event: &Event<'_>) -> bool {
     let kind = element["ev"].as_str().unwrap_or_default();
     let first = |keys: [&str; 2]| keys.map(|key| &element[key]).into_iter().find(|v| !v.is_null()).unwrap().clone();
-    let side = |top: Option<Top>, price: &str, size: &str| {
-        top.is_none_or(|top| is(&element[price], top.price) && top.size.is_none_or(|s| is(&element[size], s)))
-    };
+    let side = |top: Option<Top>, price: &str, size: &str| is_top(element, top, price, size);
     match event {
         Event::Trade(trade) => is(&element["p"], trade.price) && is(&first(["ds", "s"]), trade.size),
         Event::Quote(quote) if kind == "C" => side(quote.bid, "b", "none") && side(quote.ask, "a", "none"),
@@ -49,38 +48,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_damage_makes_a_number_up_or_loses_an_element(frame in frames()) {
-        let outcome = outcome(&frame, |frame, mut on_event| decode(frame, &mut on_event));
-        for number in outcome.iter().flatten().flat_map(numbers) {
-            prop_assert!(stands_in(&frame, number), "{number} in {}", frame.escape_ascii());
-        }
-        match serde_json::from_slice::<Value>(&frame) {
-            Ok(Value::Array(elements)) => {
-                let events = outcome.map_err(|error| TestCaseError::fail(error.to_string()))?;
-                prop_assert_eq!(events.len(), elements.len().max(1), "{}", frame.escape_ascii());
-                // An escape may hide a key from us.
-                if !frame.contains(&b'\\') {
-                    for (element, event) in elements.iter().zip(&events) {
-                        prop_assert!(agrees(element, event), "{event:?} of {element}");
-                    }
-                }
-            }
-            Ok(_) => prop_assert!(outcome.is_err()),
-            Err(error) => prop_assert!(outcome.is_err() || is_beside_the_grammar(&frame, &error), "{error}"),
-        }
-    }
-
-    #[test]
-    fn no_bytes_at_all_are_a_panic(frame: Vec<u8>) {
-        let _ = decode(&frame, &mut |_| {});
+    fn no_damage_makes_a_number_up_or_loses_an_element(frame in json_frames(&FRAMES)) {
+        check_list(&frame, read(&frame), agrees)?;
     }
 }
 
-/// The strategies must not be so rough that nothing they make is ever read.
 #[test]
 fn undamaged_frames_are_all_read() {
-    for frame in FRAMES {
-        let events = outcome(frame.as_bytes(), |frame, mut on_event| decode(frame, &mut on_event)).unwrap();
-        assert!(!events.iter().any(|event| matches!(event, Event::Invalid { .. })), "{events:?}");
-    }
+    undamaged(&FRAMES, read);
 }

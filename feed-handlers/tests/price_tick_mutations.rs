@@ -3,8 +3,9 @@
 
 mod damage;
 
-use damage::{OF_JSON, damaged, is, is_beside_the_grammar, numbers, outcome, stands_in};
-use feed_handlers::decode::event::{Event, Symbol};
+use damage::json::{Outcome, check_is_found, is_top, json_frames, undamaged};
+use damage::{is, outcome};
+use feed_handlers::decode::event::{Event, Symbol, Top};
 use feed_handlers::decode::price_tick::decode;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -30,47 +31,32 @@ fn agrees(record: &Value, event: &Event<'_>) -> bool {
             named(trade.symbol) && is(&record["price"], trade.price) && is(&record["volume"], trade.size)
         }
         Event::Quote(quote) => {
-            let side = |top: Option<feed_handlers::decode::event::Top>, price: &str, size: &str| {
-                top.is_none_or(|top| is(&record[price], top.price) && top.size.is_none_or(|it| is(&record[size], it)))
-            };
+            let side = |top: Option<Top>, price: &str, size: &str| is_top(record, top, price, size);
             named(quote.symbol) && side(quote.bid, "bid", "bid_size") && side(quote.ask, "ask", "ask_size")
         }
         _ => true,
     }
 }
 
+fn read(record: &[u8]) -> Outcome<'_> {
+    outcome(record, |record, mut on_event| decode(record, &mut on_event))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_damage_makes_a_number_up(
-        record in damaged(RECORDS.map(|record| record.as_bytes().to_vec()).to_vec(), OF_JSON),
-    ) {
-        let read = outcome(&record, |record, mut on_event| decode(record, &mut on_event));
-        let parsed = serde_json::from_slice::<Value>(&record);
-        if let Err(error) = &parsed {
-            prop_assert!(read.is_err() || is_beside_the_grammar(&record, error), "{error}: {}", record.escape_ascii());
-        }
-        let Ok(events) = read else { return Ok(()) };
-        let [Event::Provider { .. }, Event::Trade(trade), ..] = events[..] else { panic!("{events:?}") };
-        prop_assert!(trade.price.is_positive() && trade.size.mantissa() >= 0, "{trade:?}");
-        for number in events.iter().flat_map(numbers) {
-            prop_assert!(stands_in(&record, number), "{number} in {}", record.escape_ascii());
-        }
-        // An escape may hide a key.
-        if let (Ok(parsed), false) = (parsed, record.contains(&b'\\')) {
-            for event in &events {
-                prop_assert!(agrees(&parsed, event), "{event:?} in {}", record.escape_ascii());
-            }
+    fn no_damage_makes_a_number_up(record in json_frames(&RECORDS)) {
+        let outcome = read(&record);
+        check_is_found(&record, &outcome, |record| vec![record], agrees)?;
+        if let Ok(events) = outcome {
+            let [Event::Provider { .. }, Event::Trade(trade), ..] = events[..] else { panic!("{events:?}") };
+            prop_assert!(trade.price.is_positive() && trade.size.mantissa() >= 0, "{trade:?}");
         }
     }
 }
 
-/// The strategies must not be so rough that nothing they make is ever read.
 #[test]
 fn undamaged_records_are_all_read() {
-    for record in RECORDS {
-        let events = outcome(record.as_bytes(), |record, mut on_event| decode(record, &mut on_event)).unwrap();
-        assert!(events.len() >= 2 && !events.iter().any(|event| matches!(event, Event::Invalid { .. })), "{events:?}");
-    }
+    undamaged(&RECORDS, read);
 }

@@ -3,6 +3,8 @@
 // Each test takes what it needs.
 #![allow(dead_code)]
 
+pub(crate) mod json;
+
 use feed_handlers::decode::DecodeError;
 use feed_handlers::decode::event::{Event, Quote, Top};
 use proptest::prelude::*;
