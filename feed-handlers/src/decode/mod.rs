@@ -30,6 +30,8 @@ pub mod polygon;
 pub mod price_tick;
 pub mod soup;
 pub mod sse;
+#[cfg(test)]
+mod testing;
 
 /// Why a frame, or a part of one, is refused. A closed set: counters are kept by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,6 @@
 //! Every message type and quirk of the venue, by literal frames: real ones where they were recorded.
 
-use protocol::Decimal;
-
+use super::super::testing::{self, Expected, decimal, end, invalid, level, missing, top};
 use super::*;
 
 const BTC_TRADE: &str = r#"{"stream":"btcusdt@trade","data":{"e":"trade","E":1789295134226,"s":"BTCUSDT","t":388510,"p":"76745.19000000","q":"0.00065000","T":1789295134225,"m":false,"M":true}}"#;
@@ -12,62 +11,16 @@ const ETH_PARTIAL: &str = r#"{"stream":"ethusdt@depth20@100ms","data":{"lastUpda
 const BTC_KLINE: &str = r#"{"stream":"btcusdt@kline_1m","data":{"e":"kline","E":1653818762502,"s":"BTCUSDT","k":{"t":1653818760000,"T":1653818819999,"s":"BTCUSDT","i":"1m","f":1384844002,"L":1384844032,"o":"29038.46000000","c":"29038.47000000","h":"29038.48000000","l":"29038.45000000","v":"0.20926000","n":31,"x":false,"q":"6076.58918320","V":"0.10436000","Q":"3030.45472920","B":"0"}}}"#;
 
 fn events(unit: TimeUnit, frame: &str) -> Result<Vec<Event<'_>>, DecodeError> {
-    let mut events = Vec::new();
-    let result = decode_in(unit, frame.as_bytes(), &mut |event| events.push(event));
-    assert!(result.is_ok() || events.is_empty(), "{events:?} before {result:?}: {frame}");
-    result.map(|()| events)
+    testing::events(|mut on_event| decode_in(unit, frame.as_bytes(), &mut on_event))
 }
 
-/// Numeric equality hides a lost zero; that the digits stay is held by printing them.
 #[track_caller]
-fn check(frame: &str, expected: Result<&[Event<'_>], DecodeError>) {
-    let events = events(TimeUnit::Milliseconds, frame);
-    assert_eq!(events.as_deref(), expected.as_ref().copied(), "{frame}");
-    for event in events.iter().flatten() {
-        for number in numbers(event) {
-            assert!(frame.contains(&number), "{number} is not in {frame}");
-        }
-    }
-}
-
-fn numbers(event: &Event<'_>) -> Vec<String> {
-    let of_top = |top: &Option<Top>| top.map_or(vec![], |top| vec![top.price, top.size.unwrap_or(top.price)]);
-    let numbers = match event {
-        Event::Trade(trade) => vec![trade.price, trade.size],
-        Event::Quote(quote) => [of_top(&quote.bid), of_top(&quote.ask)].concat(),
-        Event::Level(level) => vec![level.price, level.size],
-        Event::Bar(bar) => vec![bar.open, bar.high, bar.low, bar.close, bar.volume],
-        _ => vec![],
-    };
-    numbers.into_iter().map(|number| number.to_string()).collect()
-}
-
-fn decimal(text: &str) -> Decimal {
-    Decimal::parse(text.as_bytes()).unwrap()
-}
-
-fn top(price: &str, size: &str) -> Option<Top> {
-    Some(Top { price: decimal(price), size: Some(decimal(size)) })
-}
-
-fn level<'a>(side: Side, price: &str, size: &str) -> Event<'a> {
-    Event::Level(Level { side, price: decimal(price), size: decimal(size) })
+fn check(frame: &str, expected: Expected<'_, '_>) {
+    testing::check(frame, events(TimeUnit::Milliseconds, frame), expected);
 }
 
 fn begin(symbol: &str, scope: BookScope, updates: (u64, u64)) -> Event<'_> {
     Event::BookBegin(BookBegin { symbol: Symbol::Text(symbol.as_bytes()), scope, updates: Some(updates) })
-}
-
-fn end<'a>(time: Option<i64>) -> Event<'a> {
-    Event::BookEnd(BookEnd { checksum: None, time })
-}
-
-fn missing(field: &'static str) -> Result<&'static [Event<'static>], DecodeError> {
-    Err(DecodeError::Missing { field })
-}
-
-fn invalid(field: &'static str, reason: Reason) -> Result<&'static [Event<'static>], DecodeError> {
-    Err(DecodeError::Field { field, reason })
 }
 
 /// The frame as a connection to one stream alone would bring it.

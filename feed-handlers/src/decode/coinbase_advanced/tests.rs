@@ -1,8 +1,7 @@
 //! Frames as the venue sends them, and what must not be made of frames that it does not.
 
-use protocol::Decimal;
-
 use super::super::event::{Symbol, Top};
+use super::super::testing::{self, Expected, at, bad, begin, decimal, end, level, top};
 use super::*;
 
 const ETH_TRADE: &str = r#"{"channel":"market_trades","timestamp":"2026-09-30T02:39:59.551901038Z","sequence_num":247,"events":[{"type":"update","trades":[{"product_id":"ETH-USD","trade_id":"846155167","price":"2667.2","size":"0.84275842","time":"2026-09-30T02:39:59.4104Z","side":"SELL"}]}]}"#;
@@ -13,50 +12,12 @@ const TICKER: &str = r#"{"channel":"ticker","client_id":"","timestamp":"2026-04-
 const CANDLE: &str = r#"{"channel":"candles","client_id":"","timestamp":"2026-04-07T14:30:05.000000Z","sequence_num":3,"events":[{"type":"update","candles":[{"start":"1775521800","high":"68950.00","low":"68850.00","open":"68900.00","close":"68920.50","volume":"42.15000000","product_id":"BTC-USD"}]}]}"#;
 
 fn events(frame: &str) -> Result<Vec<Event<'_>>, DecodeError> {
-    let mut events = Vec::new();
-    match decode(frame.as_bytes(), &mut |event| events.push(event)) {
-        Ok(()) => Ok(events),
-        Err(error) => {
-            assert_eq!(events, [], "events beside an error: {frame}");
-            Err(error)
-        }
-    }
+    testing::events(|mut on_event| decode(frame.as_bytes(), &mut on_event))
 }
 
 #[track_caller]
-fn check(frame: &str, expected: Result<&[Event<'_>], DecodeError>) {
-    let found = events(frame);
-    assert_eq!(found.as_deref(), expected.as_ref().copied(), "{frame}");
-    // Numeric equality hides a lost zero; the derived text shows mantissa and scale.
-    assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{frame}");
-}
-
-fn decimal(text: &str) -> Decimal {
-    Decimal::parse(text.as_bytes()).unwrap()
-}
-
-fn at(text: &str) -> i64 {
-    parse_rfc3339(text.as_bytes()).unwrap()
-}
-
-fn top(price: &str, size: &str) -> Option<Top> {
-    Some(Top { price: decimal(price), size: Some(decimal(size)) })
-}
-
-fn level(side: Side, price: &str, size: &str) -> Event<'static> {
-    Event::Level(Level { side, price: decimal(price), size: decimal(size) })
-}
-
-fn begin(name: &str, scope: BookScope) -> Event<'_> {
-    Event::BookBegin(BookBegin { symbol: Symbol::Text(name.as_bytes()), scope, updates: None })
-}
-
-fn end(time: Option<i64>) -> Event<'static> {
-    Event::BookEnd(BookEnd { checksum: None, time })
-}
-
-fn bad(name: Option<&str>, part: Part, reason: Reason) -> Event<'_> {
-    invalid(name.map(|name| Symbol::Text(name.as_bytes())), part, reason)
+fn check(frame: &str, expected: Expected<'_, '_>) {
+    testing::check(frame, events(frame), expected);
 }
 
 fn eth_trade() -> Trade<'static> {

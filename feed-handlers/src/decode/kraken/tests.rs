@@ -1,8 +1,7 @@
 //! Frames as the venue sends them, and what must not be made of frames that it does not.
 
-use protocol::{Decimal, parse_rfc3339};
-
-use super::super::event::{Symbol, Top};
+use super::super::event::Symbol;
+use super::super::testing::{self, Expected, at, bad, begin, decimal, level, top};
 use super::*;
 
 const SNAPSHOT: &str = r#"{"channel":"book","type":"snapshot","data":[{"symbol":"ETH/USD","bids":[{"price":1797.24,"qty":0.43393711},{"price":1797.10,"qty":139.10616250}],"asks":[{"price":1797.25,"qty":1.40355852}],"checksum":2606672715}]}"#;
@@ -14,50 +13,16 @@ const ACK: &str = r#"{"method":"subscribe","result":{"channel":"book","depth":25
 const STATUS: &str = r#"{"channel":"status","type":"update","data":[{"version":"2.0.10","system":"online","api_version":"v2","connection_id":7974620515126709019}]}"#;
 
 fn events(frame: &str) -> Result<Vec<Event<'_>>, DecodeError> {
-    let mut events = Vec::new();
-    match decode(frame.as_bytes(), &mut |event| events.push(event)) {
-        Ok(()) => Ok(events),
-        Err(error) => {
-            assert_eq!(events, [], "events beside an error: {frame}");
-            Err(error)
-        }
-    }
+    testing::events(|mut on_event| decode(frame.as_bytes(), &mut on_event))
 }
 
 #[track_caller]
-fn check(frame: &str, expected: Result<&[Event<'_>], DecodeError>) {
-    let found = events(frame);
-    assert_eq!(found.as_deref(), expected.as_ref().copied(), "{frame}");
-    // Numeric equality hides a lost zero; the derived text shows mantissa and scale.
-    assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{frame}");
-}
-
-fn decimal(text: &str) -> Decimal {
-    Decimal::parse(text.as_bytes()).unwrap()
-}
-
-fn at(text: &str) -> i64 {
-    parse_rfc3339(text.as_bytes()).unwrap()
-}
-
-fn top(price: &str, size: &str) -> Option<Top> {
-    Some(Top { price: decimal(price), size: Some(decimal(size)) })
-}
-
-fn level(side: Side, price: &str, size: &str) -> Event<'static> {
-    Event::Level(Level { side, price: decimal(price), size: decimal(size) })
-}
-
-fn begin(name: &str, scope: BookScope) -> Event<'_> {
-    Event::BookBegin(BookBegin { symbol: Symbol::Text(name.as_bytes()), scope, updates: None })
+fn check(frame: &str, expected: Expected<'_, '_>) {
+    testing::check(frame, events(frame), expected);
 }
 
 fn end(checksum: Option<u32>, time: Option<i64>) -> Event<'static> {
     Event::BookEnd(BookEnd { checksum, time })
-}
-
-fn bad(name: Option<&str>, part: Part, reason: Reason) -> Event<'_> {
-    invalid(name.map(|name| Symbol::Text(name.as_bytes())), part, reason)
 }
 
 fn btc_trade() -> Trade<'static> {

@@ -1,5 +1,6 @@
 //! Every message type and quirk of the venue, by literal lines: real ones where they were recorded.
 
+use super::super::testing::{self, Expected, invalid, missing, top};
 use super::*;
 
 const WEEKEND: &str = r#"{"type":"PRICE","time":"2023-09-29T20:58:00.136640494Z","bids":[{"price":"0.86582","liquidity":10000000}],"asks":[{"price":"0.86704","liquidity":10000000}],"closeoutBid":"0.86582","closeoutAsk":"0.86704","status":"non-tradeable","tradeable":false,"instrument":"EUR_GBP"}"#;
@@ -8,20 +9,12 @@ const LOCKED: &str = r#"{"status":"tradeable","asks":[{"price":"10547.0","liquid
 const HEARTBEAT: &str = r#"{"type":"HEARTBEAT","time":"2016-10-27T08:38:44.327443673Z"}"#;
 
 fn events(line: &str) -> Result<Vec<Event<'_>>, DecodeError> {
-    let mut events = Vec::new();
-    let result = decode(line.as_bytes(), &mut |event| events.push(event));
-    assert!(result.is_ok() || events.is_empty(), "{events:?} before {result:?}: {line}");
-    result.map(|()| events)
+    testing::events(|mut on_event| decode(line.as_bytes(), &mut on_event))
 }
 
 #[track_caller]
-fn check(line: &str, expected: Result<&[Event<'_>], DecodeError>) {
-    assert_eq!(events(line).as_deref(), expected.as_ref().copied(), "{line}");
-}
-
-fn top(price: &str, size: &str) -> Option<Top> {
-    let [price, size] = [price, size].map(|text| Decimal::parse(text.as_bytes()).unwrap());
-    Some(Top { price, size: Some(size) })
+fn check(line: &str, expected: Expected<'_, '_>) {
+    testing::check(line, events(line), expected);
 }
 
 fn unsorted() -> Quote<'static> {
@@ -33,14 +26,6 @@ fn unsorted() -> Quote<'static> {
         time: Some(1_506_291_639_888_097_022),
         age: Age::Live,
     }
-}
-
-fn missing(field: &'static str) -> Result<&'static [Event<'static>], DecodeError> {
-    Err(DecodeError::Missing { field })
-}
-
-fn invalid(field: &'static str, reason: Reason) -> Result<&'static [Event<'static>], DecodeError> {
-    Err(DecodeError::Field { field, reason })
 }
 
 #[test]
@@ -55,16 +40,14 @@ fn the_best_bucket_is_the_quote() {
         age: Age::Live,
     };
     check(LOCKED, Ok(&[Event::Quote(locked)]));
-    // The digits of the venue stay.
-    let [Event::Quote(quote)] = events(LOCKED).unwrap()[..] else { panic!("no quote") };
-    assert_eq!(quote.bid.map(|bid| bid.price.to_string()), Some("10547.0".into()));
 
     let empty =
         UNSORTED.replace(r#"[{"price":"1.19195","liquidity":10000000},{"price":"1.19197","liquidity":500000}]"#, "[]");
     check(&empty, Ok(&[Event::Quote(Quote { bid: None, ..unsorted() })]));
-    // Liquidity as a float, an exponent, a string; prices as bare numbers; 1.19197 again with another zero.
+    let of_floats = Quote { bid: top("1.19197", "500000.0"), ask: top("1.19216", "500000.0"), ..unsorted() };
+    check(&UNSORTED.replace("500000", "500000.0"), Ok(&[Event::Quote(of_floats)]));
+    // Liquidity as an exponent, a string; prices as bare numbers; 1.19197 again with another zero.
     for (from, to) in [
-        ("500000", "500000.0"),
         ("500000", "5E5"),
         ("500000", "\"500000\""),
         ("\"1.19197\"", "1.19197"),
