@@ -240,7 +240,7 @@ impl<V> Element<V> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::Top;
+    use super::super::testing::{self, Expected, decimal, symbol, top};
     use super::*;
 
     const AAPL_TRADE: &str = r#"{"T":"t","S":"AAPL","i":1465,"x":"P","p":162.91,"s":71,"c":["@","F","T","I"],"z":"C","t":"2023-04-06T11:54:26.83915973Z"}"#;
@@ -249,21 +249,13 @@ mod tests {
         r#"{"T":"b","S":"SPY","o":388.985,"h":389.13,"l":388.975,"c":389.12,"v":49378,"t":"2021-02-22T19:15:00Z"}"#;
     const AUTH_FAILED: &str = r#"{"T":"error","code":402,"msg":"auth failed"}"#;
 
-    /// Equality of decimals is numeric and hides a lost zero, so what is compared is their text.
-    fn text(outcome: &Result<Vec<Event<'_>>, DecodeError>) -> String {
-        format!("{outcome:?}")
-    }
-
     fn events(frame: &str) -> Result<Vec<Event<'_>>, DecodeError> {
-        let mut events = Vec::new();
-        let result = decode(frame.as_bytes(), &mut |event| events.push(event));
-        assert!(result.is_ok() || events.is_empty(), "{events:?} beside {result:?}");
-        result.map(|()| events)
+        testing::events(|mut on_event| decode(frame.as_bytes(), &mut on_event))
     }
 
     #[track_caller]
-    fn check(frame: &str, expected: Result<&[Event<'_>], DecodeError>) {
-        assert_eq!(text(&events(frame)), text(&expected.map(<[_]>::to_vec)), "{frame}");
+    fn check(frame: &str, expected: Expected<'_, '_>) {
+        testing::check(frame, events(frame), expected);
     }
 
     /// One element becomes one event.
@@ -272,24 +264,12 @@ mod tests {
         check(&format!("[{element}]"), Ok(&[expected]));
     }
 
-    fn symbol(text: &str) -> Symbol<'_> {
-        Symbol::Text(text.as_bytes())
-    }
-
-    fn number(text: &str) -> Decimal {
-        Decimal::parse(text.as_bytes()).unwrap()
-    }
-
-    fn top(price: &str, size: &str) -> Option<Top> {
-        Some(Top { price: number(price), size: (!size.is_empty()).then(|| number(size)) })
-    }
-
     fn aapl_trade() -> Trade<'static> {
         Trade {
             symbol: symbol("AAPL"),
             id: Some(1_465),
-            price: number("162.91"),
-            size: number("71"),
+            price: decimal("162.91"),
+            size: decimal("71"),
             taker: None,
             time: 1_680_782_066_839_159_730,
             age: Age::Live,
@@ -312,11 +292,11 @@ mod tests {
             symbol: symbol("SPY"),
             interval_ns: MINUTE,
             start: 1_614_021_300_000_000_000,
-            open: number("388.985"),
-            high: number("389.13"),
-            low: number("388.975"),
-            close: number("389.12"),
-            volume: number("49378"),
+            open: decimal("388.985"),
+            high: decimal("389.13"),
+            low: decimal("388.975"),
+            close: decimal("389.12"),
+            volume: decimal("49378"),
             vwap: None,
             trades: None,
             in_progress: false,
@@ -328,9 +308,9 @@ mod tests {
         let trade = aapl_trade();
         becomes(AAPL_TRADE, Event::Trade(trade));
         let with = |from: &str, to: &str| AAPL_TRADE.replace(from, to);
-        becomes(&with("162.91", "140"), Event::Trade(Trade { price: number("140"), ..trade }));
-        becomes(&with("162.91", "140.00"), Event::Trade(Trade { price: number("140.00"), ..trade }));
-        becomes(&with("71", "0.5"), Event::Trade(Trade { size: number("0.5"), ..trade }));
+        becomes(&with("162.91", "140"), Event::Trade(Trade { price: decimal("140"), ..trade }));
+        becomes(&with("162.91", "140.00"), Event::Trade(Trade { price: decimal("140.00"), ..trade }));
+        becomes(&with("71", "0.5"), Event::Trade(Trade { size: decimal("0.5"), ..trade }));
         becomes(&with("1465", "52983525033527"), Event::Trade(Trade { id: Some(52_983_525_033_527), ..trade }));
         for id in ["9223372036854775808", "-1", "1.5", "null", "\"A7\"", "[]"] {
             becomes(&with("1465", id), Event::Trade(Trade { id: None, ..trade }));
@@ -353,7 +333,7 @@ mod tests {
         for nobody in [r#""bp":0,"bs":2"#, r#""bp":91.95,"bs":0"#, r#""bp":0,"bs":0"#, r#""bs":2"#, r#""bp":null"#] {
             becomes(&with(r#""bp":91.95,"bs":2"#, nobody), Event::Quote(Quote { bid: None, ..quote }));
         }
-        becomes(&with(r#""as":1,"#, ""), Event::Quote(Quote { ask: top("91.98", ""), ..quote }));
+        becomes(&with(r#""as":1,"#, ""), Event::Quote(Quote { ask: top("91.98", None), ..quote }));
         becomes(&with(r#""ap":91.98"#, r#""ap":0.0"#), Event::Quote(Quote { ask: None, ..quote }));
     }
 
@@ -362,7 +342,7 @@ mod tests {
         let bar = spy_bar();
         becomes(SPY_BAR, Event::Bar(bar));
         let counted = SPY_BAR.replace(r#""v":49378"#, r#""v":49378,"n":461,"vw":389.062639"#);
-        let full = Bar { trades: Some(461), vwap: Some(number("389.062639")), ..bar };
+        let full = Bar { trades: Some(461), vwap: Some(decimal("389.062639")), ..bar };
         becomes(&counted, Event::Bar(full));
         becomes(&counted.replace(r#""b""#, r#""u""#), Event::Bar(full));
         becomes(

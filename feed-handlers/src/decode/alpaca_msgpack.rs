@@ -71,8 +71,8 @@ impl<'a> Field<'a> for Value<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::alpaca;
     use super::super::event::{Part, Symbol};
+    use super::super::{alpaca, testing};
     use super::*;
 
     /// A MessagePack value to be written by the `rmp` crate.
@@ -133,19 +133,15 @@ mod tests {
     }
 
     fn events(frame: &[u8]) -> Result<Vec<Event<'_>>, DecodeError> {
-        let mut events = Vec::new();
-        let result = decode_msgpack(frame, &mut |event| events.push(event));
-        assert!(result.is_ok() || events.is_empty(), "{events:?} beside {result:?}");
-        result.map(|()| events)
+        testing::events(|mut on_event| decode_msgpack(frame, &mut on_event))
     }
 
     /// The events, with the digits of their numbers, are those of the same message in JSON.
     #[track_caller]
     fn check(message: Packed<'_>, json: &str) {
-        let mut expected = Vec::new();
-        alpaca::decode(json.as_bytes(), &mut |event| expected.push(event)).unwrap();
+        let expected = testing::events(|mut on_event| alpaca::decode(json.as_bytes(), &mut on_event)).unwrap();
         let frame = packed(&message);
-        assert_eq!(format!("{:?}", events(&frame)), format!("{:?}", Ok::<_, DecodeError>(expected)), "{json}");
+        testing::check(json, events(&frame), Ok(&expected));
         for end in 0..frame.len() {
             assert_eq!(events(&frame[..end]), Err(DecodeError::Truncated { offset: end }), "{json}");
         }

@@ -90,9 +90,8 @@ impl<'a> Element<'a> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::Decimal;
-
     use super::super::event::Symbol;
+    use super::super::testing::{self, Expected, decimal};
     use super::*;
 
     const AAPL: &str =
@@ -101,29 +100,21 @@ mod tests {
         r#"{"data":[{"c":null,"p":7296.89,"s":"BINANCE:BTCUSDT","t":1575526691134,"v":0.011467}],"type":"trade"}"#;
     const TOO_MANY: &str = r#"{"msg":"Subscribing to too many symbols","type":"error"}"#;
 
-    /// Equality of decimals is numeric and hides a lost zero, so what is compared is their text.
-    fn text(outcome: &Result<Vec<Event<'_>>, DecodeError>) -> String {
-        format!("{outcome:?}")
-    }
-
     fn events(frame: &str) -> Result<Vec<Event<'_>>, DecodeError> {
-        let mut events = Vec::new();
-        let result = decode(frame.as_bytes(), &mut |event| events.push(event));
-        assert!(result.is_ok() || events.is_empty(), "{events:?} beside {result:?}");
-        result.map(|()| events)
+        testing::events(|mut on_event| decode(frame.as_bytes(), &mut on_event))
     }
 
     #[track_caller]
-    fn check(frame: &str, expected: Result<&[Event<'_>], DecodeError>) {
-        assert_eq!(text(&events(frame)), text(&expected.map(<[_]>::to_vec)), "{frame}");
+    fn check(frame: &str, expected: Expected<'_, '_>) {
+        testing::check(frame, events(frame), expected);
     }
 
     fn trade<'a>(symbol: &'a str, price: &str, size: &str, millis: i64) -> Event<'a> {
         Event::Trade(Trade {
             symbol: Symbol::Text(symbol.as_bytes()),
             id: None,
-            price: Decimal::parse(price.as_bytes()).unwrap(),
-            size: Decimal::parse(size.as_bytes()).unwrap(),
+            price: decimal(price),
+            size: decimal(size),
             taker: None,
             time: millis * MILLISECOND,
             age: Age::Live,

@@ -192,7 +192,7 @@ impl<'a> Element<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::Top;
+    use super::super::testing::{self, Expected, decimal, symbol, top};
     use super::*;
 
     const AAPL_TRADE: &str = r#"{"ev":"T","sym":"AAPL","i":"143541","x":4,"p":297.845,"s":40,"t":1781622376036,"pt":1781622376029,"q":4938312,"z":3,"trfi":202,"trft":1781622376036,"ds":"40.0"}"#;
@@ -202,21 +202,13 @@ mod tests {
     const MAX_CONNECTIONS: &str =
         r#"{"ev":"status","status":"max_connections","message":"Maximum number of websocket connections exceeded. "}"#;
 
-    /// Equality of decimals is numeric and hides a lost zero, so what is compared is their text.
-    fn text(outcome: &Result<Vec<Event<'_>>, DecodeError>) -> String {
-        format!("{outcome:?}")
-    }
-
     fn events(frame: &str) -> Result<Vec<Event<'_>>, DecodeError> {
-        let mut events = Vec::new();
-        let result = decode(frame.as_bytes(), &mut |event| events.push(event));
-        assert!(result.is_ok() || events.is_empty(), "{events:?} beside {result:?}");
-        result.map(|()| events)
+        testing::events(|mut on_event| decode(frame.as_bytes(), &mut on_event))
     }
 
     #[track_caller]
-    fn check(frame: &str, expected: Result<&[Event<'_>], DecodeError>) {
-        assert_eq!(text(&events(frame)), text(&expected.map(<[_]>::to_vec)), "{frame}");
+    fn check(frame: &str, expected: Expected<'_, '_>) {
+        testing::check(frame, events(frame), expected);
     }
 
     /// One element becomes one event.
@@ -225,24 +217,12 @@ mod tests {
         check(&format!("[{element}]"), Ok(&[expected]));
     }
 
-    fn symbol(text: &str) -> Symbol<'_> {
-        Symbol::Text(text.as_bytes())
-    }
-
-    fn number(text: &str) -> Decimal {
-        Decimal::parse(text.as_bytes()).unwrap()
-    }
-
-    fn top(price: &str, size: &str) -> Option<Top> {
-        Some(Top { price: number(price), size: (!size.is_empty()).then(|| number(size)) })
-    }
-
     fn aapl_trade() -> Trade<'static> {
         Trade {
             symbol: symbol("AAPL"),
             id: Some(143_541),
-            price: number("297.845"),
-            size: number("40.0"),
+            price: decimal("297.845"),
+            size: decimal("40.0"),
             taker: None,
             time: 1_781_622_376_036_000_000,
             age: Age::Live,
@@ -265,12 +245,12 @@ mod tests {
             symbol: symbol("FCX"),
             interval_ns: SECOND,
             start: 1_788_877_043_000_000_000,
-            open: number("78.1"),
-            high: number("78.125"),
-            low: number("78.07"),
-            close: number("78.08"),
-            volume: number("4989.0"),
-            vwap: Some(number("78.0894")),
+            open: decimal("78.1"),
+            high: decimal("78.125"),
+            low: decimal("78.07"),
+            close: decimal("78.08"),
+            volume: decimal("4989.0"),
+            vwap: Some(decimal("78.0894")),
             trades: None,
             in_progress: false,
         }
@@ -282,9 +262,9 @@ mod tests {
         becomes(AAPL_TRADE, Event::Trade(trade));
         let with = |from: &str, to: &str| AAPL_TRADE.replace(from, to);
         // The size with a fraction wins over the one without.
-        becomes(&with(r#""ds":"40.0""#, r#""ds":"40.25""#), Event::Trade(Trade { size: number("40.25"), ..trade }));
-        becomes(&with(r#","ds":"40.0""#, ""), Event::Trade(Trade { size: number("40"), ..trade }));
-        becomes(&with(r#""ds":"40.0""#, r#""ds":null"#), Event::Trade(Trade { size: number("40"), ..trade }));
+        becomes(&with(r#""ds":"40.0""#, r#""ds":"40.25""#), Event::Trade(Trade { size: decimal("40.25"), ..trade }));
+        becomes(&with(r#","ds":"40.0""#, ""), Event::Trade(Trade { size: decimal("40"), ..trade }));
+        becomes(&with(r#""ds":"40.0""#, r#""ds":null"#), Event::Trade(Trade { size: decimal("40"), ..trade }));
         becomes(&with(r#""s":40,"#, ""), Event::Trade(trade));
         becomes(&with(r#""s":40,"#, r#""s":40.5,"#), Event::Trade(trade));
         for id in ["\"5096x\"", "\"\"", "\"-1\"", "null", "[1]", "\"9223372036854775808\"", "\"52983525033527.5\""] {
@@ -293,15 +273,15 @@ mod tests {
         becomes(&with(r#""143541""#, "143541"), Event::Trade(trade));
         becomes(&with(r#""i":"143541","#, ""), Event::Trade(Trade { id: None, ..trade }));
         for (written, price) in [("1E-8", "0.00000001"), ("1e-08", "0.00000001"), ("0", "0"), ("-1.50", "-1.50")] {
-            becomes(&with("297.845", written), Event::Trade(Trade { price: number(price), ..trade }));
+            becomes(&with("297.845", written), Event::Trade(Trade { price: decimal(price), ..trade }));
         }
         becomes(
             r#"{"ev":"T","sym":"O:AMC210827C00037000","x":65,"p":1.54,"s":1,"c":[233],"t":1629820676333,"q":651921857}"#,
             Event::Trade(Trade {
                 symbol: symbol("O:AMC210827C00037000"),
                 id: None,
-                price: number("1.54"),
-                size: number("1"),
+                price: decimal("1.54"),
+                size: decimal("1"),
                 time: 1_629_820_676_333_000_000,
                 ..trade
             }),
@@ -309,8 +289,8 @@ mod tests {
         let btc = Trade {
             symbol: symbol("BTC-USD"),
             id: Some(14_272_084),
-            price: number("33021.9"),
-            size: number("0.01616617"),
+            price: decimal("33021.9"),
+            size: decimal("0.01616617"),
             taker: None,
             time: 1_610_462_007_425_000_000,
             age: Age::Live,
@@ -335,7 +315,7 @@ mod tests {
         ] {
             becomes(&nobody, Event::Quote(Quote { bid: None, ..quote }));
         }
-        becomes(&with(r#""bs":80,"#, ""), Event::Quote(Quote { bid: top("297.83", ""), ..quote }));
+        becomes(&with(r#""bs":80,"#, ""), Event::Quote(Quote { bid: top("297.83", None), ..quote }));
         becomes(&with(r#""ap":297.86,"#, ""), Event::Quote(Quote { ask: None, ..quote }));
         becomes(&with("297.83", "-1"), Event::Quote(Quote { bid: top("-1", "80"), ..quote }));
         // Conditions are a list, a number or absent.
@@ -346,8 +326,8 @@ mod tests {
             r#"{"ev":"C","p":"USD/CNH","x":"44","a":6.83366,"b":6.83363,"t":1536036818784}"#,
             Event::Quote(Quote {
                 symbol: symbol("USD/CNH"),
-                bid: top("6.83363", ""),
-                ask: top("6.83366", ""),
+                bid: top("6.83363", None),
+                ask: top("6.83366", None),
                 sequence: None,
                 time: Some(1_536_036_818_784_000_000),
                 age: Age::Live,
@@ -371,8 +351,8 @@ mod tests {
         let bar = fcx_bar();
         becomes(FCX_BAR, Event::Bar(bar));
         let with = |from: &str, to: &str| FCX_BAR.replace(from, to);
-        becomes(&with(r#","dv":"4989.0""#, ""), Event::Bar(Bar { volume: number("4989"), ..bar }));
-        becomes(&with("4989.0", "4989.125"), Event::Bar(Bar { volume: number("4989.125"), ..bar }));
+        becomes(&with(r#","dv":"4989.0""#, ""), Event::Bar(Bar { volume: decimal("4989"), ..bar }));
+        becomes(&with("4989.0", "4989.125"), Event::Bar(Bar { volume: decimal("4989.125"), ..bar }));
         becomes(&with(r#""op":75.98,"vw":78.0894,"#, ""), Event::Bar(Bar { vwap: None, ..bar }));
         // How long it is, its times tell, not its name.
         becomes(&with(r#""A""#, r#""AM""#), Event::Bar(bar));
@@ -392,11 +372,11 @@ mod tests {
                     symbol: symbol("USD/EUR"),
                     interval_ns,
                     start: 1_539_145_740_000_000_000,
-                    open: number("0.8687"),
-                    high: number("0.8689"),
-                    low: number("0.8686"),
-                    close: number("0.86889"),
-                    volume: number("20"),
+                    open: decimal("0.8687"),
+                    high: decimal("0.8689"),
+                    low: decimal("0.8686"),
+                    close: decimal("0.86889"),
+                    volume: decimal("20"),
                     vwap: None,
                     trades: None,
                     in_progress: false,
