@@ -373,8 +373,8 @@ impl<'a> Members<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use protocol::parse_rfc3339;
 
+    use super::super::testing::{self, Expected, at, decimal};
     use super::*;
 
     const MSFT_DAY: &str = r#"{"Global Quote": {"01. symbol": "MSFT", "02. open": "112.6300", "03. high": "113.1700",
@@ -397,20 +397,15 @@ mod tests {
         "8. Bid Price": "1.19800000", "9. Ask Price": "1.19810000"}}"#;
 
     #[track_caller]
-    fn check_asked(frame: &str, asked: Option<&str>, expected: Result<&[Event<'_>], DecodeError>) {
-        let mut events = Vec::new();
-        let result = decode_answer(frame.as_bytes(), asked.map(str::as_bytes), &mut |event| events.push(event));
-        assert!(result.is_ok() || events.is_empty(), "{frame}");
-        assert_eq!(result.map(|()| events.as_slice()), expected, "{frame}");
+    fn check_asked(frame: &str, asked: Option<&str>, expected: Expected<'_, '_>) {
+        let asked = asked.map(str::as_bytes);
+        let found = testing::events(|mut on_event| decode_answer(frame.as_bytes(), asked, &mut on_event));
+        testing::check(frame, found, expected);
     }
 
     #[track_caller]
-    fn check(frame: &str, expected: Result<&[Event<'_>], DecodeError>) {
+    fn check(frame: &str, expected: Expected<'_, '_>) {
         check_asked(frame, None, expected);
-    }
-
-    fn decimal(text: &str) -> Decimal {
-        Decimal::parse(text.as_bytes()).unwrap()
     }
 
     fn bar<'a>(
@@ -425,7 +420,7 @@ mod tests {
         Event::Bar(Bar {
             symbol: Symbol::Text(symbol.as_bytes()),
             interval_ns: minutes * 60_000_000_000,
-            start: parse_rfc3339(start.as_bytes()).unwrap(),
+            start: at(start),
             open,
             high,
             low,
@@ -451,8 +446,6 @@ mod tests {
         let prices = ["112.6300", "113.1700", "110.6400", "112.1300"];
         let day = bar("MSFT", 1_440, "2018-10-05T04:00:00Z", prices, "29062853", true);
         check(MSFT_DAY, Ok(&[day]));
-        let Event::Bar(Bar { close, .. }) = day else { panic!("{day:?}") };
-        assert_eq!(close.to_string(), "112.1300");
     }
 
     #[test]

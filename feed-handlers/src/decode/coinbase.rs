@@ -172,8 +172,7 @@ fn side(text: &[u8]) -> Result<Side, Reason> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::Decimal;
-
+    use super::super::testing::{self, Expected, decimal, end, level, top};
     use super::*;
 
     const BTC_MATCH: &str = r#"{"type":"match","trade_id":1100243492,"maker_order_id":"bc4a4f45-f5f9-42f7-b0e9-2548fb14e550","taker_order_id":"b5d87128-75fa-4642-9a29-e85819dde27b","side":"buy","size":"0.00000009","price":"83425.96","product_id":"BTC-USD","sequence":136999329371,"time":"2026-09-30T02:03:14.331644Z"}"#;
@@ -182,32 +181,17 @@ mod tests {
     const SKL_UPDATE: &str = r#"{"type":"l2update","product_id":"SKL-BTC","changes":[["sell","0.00001306","660.5"]],"time":"2021-04-17T16:43:37.075687Z"}"#;
 
     fn events(frame: &str) -> Result<Vec<Event<'_>>, DecodeError> {
-        let mut events = Vec::new();
-        decode(frame.as_bytes(), &mut |event| events.push(event))?;
-        Ok(events)
+        testing::events(|mut on_event| decode(frame.as_bytes(), &mut on_event))
     }
 
     #[track_caller]
-    fn check(frame: &str, expected: Result<&[Event<'_>], DecodeError>) {
-        assert_eq!(events(frame).as_deref(), expected.as_ref().copied(), "{frame}");
+    fn check(frame: &str, expected: Expected<'_, '_>) {
+        testing::check(frame, events(frame), expected);
     }
 
     #[track_caller]
     fn refuses(frame: &str, expected: DecodeError) {
         check(frame, Err(expected));
-    }
-
-    fn decimal(text: &str) -> Decimal {
-        Decimal::parse(text.as_bytes()).unwrap()
-    }
-
-    fn top(price: &str, size: Option<&str>) -> Option<Top> {
-        Some(Top { price: decimal(price), size: size.map(decimal) })
-    }
-
-    /// Numeric equality hides a lost zero, so digits are compared as text.
-    fn digits(top: Option<Top>) -> String {
-        top.map_or("-".into(), |top| format!("{}x{}", top.price, top.size.map_or("-".into(), |size| size.to_string())))
     }
 
     #[test]
@@ -231,13 +215,12 @@ mod tests {
 
     #[test]
     fn reads_a_ticker_with_the_digits_of_the_venue() {
-        let time = Some(1_618_677_810_244_075_000);
         let quote = Quote {
             symbol: Symbol::Text(b"BAND-GBP"),
             bid: top("14.7550", None),
             ask: top("14.8060", None),
             sequence: Some(333_938_798),
-            time,
+            time: Some(1_618_677_810_244_075_000),
             age: Age::Live,
         };
         check(BAND_TICKER, Ok(&[Event::Quote(quote)]));
@@ -245,16 +228,11 @@ mod tests {
         let sized = BAND_TICKER
             .replace(r#""best_ask":"14.8060""#, r#""best_bid_size":"0.10","best_ask":"14.8060","best_ask_size":"985""#);
         let first = sized.replace(r#""time":"2021-04-17T16:43:30.244075Z","#, "");
-        for (frame, time) in [(&sized, time), (&first, None)] {
-            let events = events(frame).unwrap();
-            let [Event::Quote(quote)] = events[..] else { panic!("{events:?}") };
-            assert_eq!((digits(quote.bid), digits(quote.ask)), ("14.7550x0.10".into(), "14.8060x985".into()));
-            assert_eq!(quote.time, time);
-        }
+        let quote = Quote { bid: top("14.7550", "0.10"), ask: top("14.8060", "985"), ..quote };
+        check(&sized, Ok(&[Event::Quote(quote)]));
+        check(&first, Ok(&[Event::Quote(Quote { time: None, ..quote })]));
         let one_sided = sized.replace(r#""best_ask":"14.8060","#, "");
-        let events = events(&one_sided).unwrap();
-        let [Event::Quote(quote)] = events[..] else { panic!("{events:?}") };
-        assert_eq!((digits(quote.bid), digits(quote.ask)), ("14.7550x0.10".into(), "-".into()));
+        check(&one_sided, Ok(&[Event::Quote(Quote { ask: None, ..quote })]));
     }
 
     #[test]
@@ -267,9 +245,7 @@ mod tests {
     fn reads_levels_and_marks_the_faulty_ones() {
         let symbol = Symbol::Text(b"SKL-BTC");
         let begin = |scope| Event::BookBegin(BookBegin { symbol, scope, updates: None });
-        let end = |time| Event::BookEnd(BookEnd { checksum: None, time });
         let time = Some(1_618_677_817_075_687_000);
-        let level = |side, price, size| Event::Level(Level { side, price: decimal(price), size: decimal(size) });
         let change = [begin(BookScope::Change), level(Side::Sell, "0.00001306", "660.5"), end(time)];
         check(SKL_UPDATE, Ok(&change));
         check(
@@ -285,7 +261,7 @@ mod tests {
             &SKL_UPDATE.replace(r#"[["sell","0.00001306","660.5"]]"#, changes),
             Ok(&[
                 begin(BookScope::Change),
-                level(Side::Buy, "1", "0"),
+                level(Side::Buy, "1", "0.00"),
                 invalid(Reason::Number),
                 invalid(Reason::Side),
                 invalid(Reason::Price),

@@ -428,7 +428,6 @@ mod tests {
         ] {
             becomes(element, Event::Ignored { kind: kind.as_bytes() });
         }
-        let invalid = |symbol, part, reason| Event::Invalid { symbol, part, reason };
         let message = |reason| invalid(None, Part::Message, reason);
         for element in ["7", "null", "\"T\"", "[{}]", r#"{"ev":7}"#, r#"{"ev":"\u0054"}"#] {
             becomes(element, message(Reason::FieldType));
