@@ -1,6 +1,7 @@
 //! Every message type and quirk, by literal messages, in which `|` stands for SOH: recorded ones with the length and
 //! checksum that they came with, and others that are framed here.
 
+use super::super::testing::{self, Expected, bad as faulty, decimal as number, level, symbol};
 use super::*;
 
 /// A book of a bank, in 2020.
@@ -33,15 +34,12 @@ fn message(kind: &str, fields: &str) -> Vec<u8> {
 }
 
 fn events(frame: &[u8]) -> Result<Vec<Event<'_>>, DecodeError> {
-    let mut events = Vec::new();
-    let result = decode(frame, &mut |event| events.push(event));
-    assert!(result.is_ok() || events.is_empty(), "{events:?} before {result:?}: {}", frame.escape_ascii());
-    result.map(|()| events)
+    testing::events(|mut on_event| decode(frame, &mut on_event))
 }
 
 #[track_caller]
-fn check(frame: &[u8], expected: Result<&[Event<'_>], DecodeError>) {
-    assert_eq!(events(frame).as_deref(), expected.as_ref().copied(), "{}", frame.escape_ascii());
+fn check(frame: &[u8], expected: Expected<'_, '_>) {
+    testing::check(frame.escape_ascii(), events(frame), expected);
 }
 
 /// What follows on the number 7 of `message`.
@@ -56,28 +54,20 @@ fn refuses(frame: &[u8], expected: DecodeError) {
     check(frame, Err(expected));
 }
 
-fn number(text: &str) -> Decimal {
-    Decimal::parse(text.as_bytes()).unwrap()
-}
-
 fn bid<'a>(price: &str, size: &str) -> Event<'a> {
-    Event::Level(Level { side: Side::Buy, price: number(price), size: number(size) })
+    level(Side::Buy, price, size)
 }
 
 fn offer<'a>(price: &str, size: &str) -> Event<'a> {
-    Event::Level(Level { side: Side::Sell, price: number(price), size: number(size) })
+    level(Side::Sell, price, size)
 }
 
-fn begin(symbol: &str, scope: BookScope, updates: Option<(u64, u64)>) -> Event<'_> {
-    Event::BookBegin(BookBegin { symbol: Symbol::Text(symbol.as_bytes()), scope, updates })
+fn begin(name: &str, scope: BookScope, updates: Option<(u64, u64)>) -> Event<'_> {
+    Event::BookBegin(BookBegin { symbol: symbol(name), scope, updates })
 }
 
 fn end<'a>(time: i64) -> Event<'a> {
-    Event::BookEnd(BookEnd { checksum: None, time: Some(time) })
-}
-
-fn faulty(symbol: Option<&str>, part: Part, reason: Reason) -> Event<'_> {
-    Event::Invalid { symbol: symbol.map(|text| Symbol::Text(text.as_bytes())), part, reason }
+    testing::end(Some(time))
 }
 
 fn bnb_trade(id: u64) -> Trade<'static> {
