@@ -39,7 +39,7 @@ const SHOWN_BYTES_MAX: usize = 200;
 pub(super) type Decode = for<'a> fn(&'a [u8], &mut dyn FnMut(Event<'a>)) -> Result<(), DecodeError>;
 
 /// How a body is cut into frames.
-pub(super) trait Framing: Send + 'static {
+pub trait Framing: Send + 'static {
     /// A new body begins.
     fn start(&mut self);
 
@@ -65,8 +65,10 @@ pub(super) enum Life {
     Bytes,
 }
 
-/// What a stream is made of.
-pub(super) struct HttpStream<F> {
+/// The stream of a venue, cut into frames by `F`.
+pub struct HttpStream<F> {
+    /// The name of its thread.
+    pub(super) thread: &'static str,
     pub(super) request: FetchRequest,
     pub(super) framing: F,
     pub(super) decode: Decode,
@@ -156,8 +158,20 @@ pub(super) fn spawn(
 }
 
 impl<F: Framing> HttpStream<F> {
+    pub fn status(&self) -> Arc<FeedStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// Starts the thread, which ends after `stop`.
+    ///
+    /// # Errors
+    /// What the system says when it has no thread or no event queue to give.
+    pub fn spawn(self, feed: Feed, stop: Arc<Stop>) -> std::io::Result<JoinHandle<()>> {
+        spawn(self.thread, self.status(), stop, async move || self.run(feed).await)
+    }
+
     /// Keeps a connection, for ever.
-    pub(super) async fn run(mut self, mut feed: Feed) {
+    async fn run(mut self, mut feed: Feed) {
         introduce(&self.products, &mut feed);
         let Timings { backoff_min, backoff_max, .. } = self.timings;
         let (mut backoff, mut random) =

@@ -8,8 +8,6 @@
 //!
 //! Deliberately absent: `Last-Event-ID`, since the venue documents no ids, and its REST endpoints.
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper::header;
@@ -17,11 +15,10 @@ use hyper::header;
 use super::http::FetchRequest;
 use super::http_settings::{HttpSettingsError, base_url, check_secret, is_currency, is_equity, listed, products};
 use super::http_stream::{self, Framing, HttpStream, Life};
-use super::{FeedStatus, Secret, Stop, Timings};
+use super::{FeedStatus, Secret, Timings};
 use crate::decode::event::Event;
 use crate::decode::sse::{SseError, SseParser};
 use crate::decode::{DecodeError, iex_cloud};
-use crate::feed::Feed;
 
 /// Largest event. One with the whole depth of 50 books has some 200 KB.
 const EVENT_BYTES_MAX: usize = 1 << 20;
@@ -66,7 +63,7 @@ impl IexCloudSettings {
 }
 
 /// A stream of events of IEX Cloud.
-pub struct IexCloudLive(HttpStream<Events>);
+pub type IexCloudLive = HttpStream<Events>;
 
 impl IexCloudLive {
     /// # Errors
@@ -92,7 +89,8 @@ impl IexCloudLive {
         let request = FetchRequest::new(&url, http_stream::limits(timings))?
             .with_header(header::ACCEPT, "text/event-stream")?
             .with_header(header::CACHE_CONTROL, "no-store")?;
-        Ok(IexCloudLive(HttpStream {
+        Ok(HttpStream {
+            thread: "feed-iex-cloud",
             request,
             framing: Events { parser: SseParser::new(EVENT_BYTES_MAX), retry: None },
             decode,
@@ -102,24 +100,12 @@ impl IexCloudLive {
             timings: *timings,
             products,
             status: FeedStatus::new(),
-        }))
-    }
-
-    pub fn status(&self) -> Arc<FeedStatus> {
-        Arc::clone(&self.0.status)
-    }
-
-    /// Starts the thread, which ends after `stop`.
-    ///
-    /// # Errors
-    /// What the system says when it has no thread or no event queue to give.
-    pub fn spawn(self, feed: Feed, stop: Arc<Stop>) -> std::io::Result<JoinHandle<()>> {
-        http_stream::spawn("feed-iex-cloud", self.status(), stop, async move || self.0.run(feed).await)
+        })
     }
 }
 
 /// The data of events, whatever they are called: the venue names none.
-struct Events {
+pub struct Events {
     parser: SseParser,
     /// What earlier bodies said of it.
     retry: Option<Duration>,
@@ -193,7 +179,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let shown = format!("{:?} {:?}", settings(), IexCloudLive::new(&settings()).unwrap().0.request);
+        let shown = format!("{:?} {:?}", settings(), IexCloudLive::new(&settings()).unwrap().request);
         assert!(shown.contains("cloud-sse.iexapis.com") && !shown.contains("T0K3N"), "{shown}");
     }
 }

@@ -7,7 +7,7 @@ use memchr::memchr;
 
 /// An unfinished line. Keeps at most `line_bytes_max`.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub struct Lines {
     line_bytes_max: usize,
     line: Vec<u8>,
     /// The line was handed on before its end, as far as it may be long, and its rest passes by.

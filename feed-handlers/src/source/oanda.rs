@@ -10,8 +10,6 @@
 //!
 //! <https://developer.oanda.com/rest-live-v20/pricing-ep/>.
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper::header::{self, HeaderName};
@@ -20,11 +18,10 @@ use super::http::FetchRequest;
 use super::http_settings::{HttpSettingsError, base_url, check_secret, is_currency, listed, products};
 use super::http_stream::{self, Framing, HttpStream, Life};
 use super::lines::Lines;
-use super::{FeedStatus, Secret, Stop, Timings};
+use super::{FeedStatus, Secret, Timings};
 use crate::decode::event::Event;
 use crate::decode::sse::SseError;
 use crate::decode::{DecodeError, oanda};
-use crate::feed::Feed;
 
 /// Longest line. A price with the deepest ladder seen has a few hundred bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -62,7 +59,7 @@ impl OandaSettings {
 }
 
 /// The pricing stream of an account at OANDA.
-pub struct OandaLive(HttpStream<Lines>);
+pub type OandaLive = HttpStream<Lines>;
 
 impl OandaLive {
     /// # Errors
@@ -82,7 +79,8 @@ impl OandaLive {
         let request = FetchRequest::new(&url, http_stream::limits(timings))?
             .with_header(header::AUTHORIZATION, &format!("Bearer {}", token.reveal()))?
             .with_header(HeaderName::from_static("accept-datetime-format"), "RFC3339")?;
-        Ok(OandaLive(HttpStream {
+        Ok(HttpStream {
+            thread: "feed-oanda",
             request,
             framing: Lines::new(LINE_BYTES_MAX),
             decode,
@@ -92,19 +90,7 @@ impl OandaLive {
             timings: *timings,
             products,
             status: FeedStatus::new(),
-        }))
-    }
-
-    pub fn status(&self) -> Arc<FeedStatus> {
-        Arc::clone(&self.0.status)
-    }
-
-    /// Starts the thread, which ends after `stop`.
-    ///
-    /// # Errors
-    /// What the system says when it has no thread or no event queue to give.
-    pub fn spawn(self, feed: Feed, stop: Arc<Stop>) -> std::io::Result<JoinHandle<()>> {
-        http_stream::spawn("feed-oanda", self.status(), stop, async move || self.0.run(feed).await)
+        })
     }
 }
 
@@ -188,7 +174,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let shown = format!("{:?} {:?}", settings(), OandaLive::new(&settings()).unwrap().0.request);
+        let shown = format!("{:?} {:?}", settings(), OandaLive::new(&settings()).unwrap().request);
         assert!(shown.contains("stream-fxtrade.oanda.com") && !shown.contains("T0K3N"), "{shown}");
     }
 }
