@@ -389,6 +389,10 @@ impl Feed {
     /// Something is missing, and nobody knows of which product.
     fn ask_for_a_new_line(&mut self) {
         self.lose_books();
+        // Whatever is done about it brings the snapshots of all of them.
+        for product in &mut self.products {
+            product.awaits_snapshot = product.book.is_some();
+        }
         self.ask(Resync::Line);
     }
 

@@ -465,6 +465,22 @@ fn a_cut_line_ends_the_books() {
 }
 
 #[test]
+fn after_a_hole_in_the_lines_numbers_no_book_is_asked_for_by_itself() {
+    let (mut feed, _reader) = books_feed(None);
+    feed.handle_frame(snapshot("1.0", "1.2").as_bytes(), RECEIVED);
+    feed.handle(b"", RECEIVED, |on_event| {
+        on_event(Event::LineSequence(5));
+        on_event(Event::LineSequence(7));
+        Ok(())
+    });
+    feed.handle_frame(change("buy", "1.1", "5", 1).as_bytes(), RECEIVED);
+    assert_eq!([feed.poll_resync(), feed.poll_resync()], [Some(Resync::Line), None]);
+    feed.handle_frame(snapshot("1.0", "1.2").as_bytes(), RECEIVED);
+    feed.handle_frame(change("buy", "0", "5", 1).as_bytes(), RECEIVED);
+    assert_eq!(feed.poll_resync(), Some(Resync::Book("SKL-BTC".into())), "what goes wrong later is asked for");
+}
+
+#[test]
 fn a_hole_in_the_lines_numbers_asks_for_a_new_line() {
     let (mut feed, _reader) = books_feed(None);
     let mut take = |number| {

@@ -16,6 +16,17 @@ pub(super) struct Backoff {
     random: Random,
 }
 
+/// How long to stay away after the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// As the backoff says.
+    Backoff,
+    /// Not at all, if the connection was a good one.
+    None,
+    /// At least half of this, whatever the backoff says; and no less than what the venue asked for.
+    Long(Duration, Option<Duration>),
+}
+
 impl Backoff {
     /// Waits up to `min` first, and never longer than `max`. `min <= max`
     pub(super) fn new(min: Duration, max: Duration, random: Random) -> Backoff {
@@ -26,6 +37,21 @@ impl Backoff {
     /// The last attempt was a good one.
     pub(super) fn reset(&mut self) {
         self.attempts = 0;
+    }
+
+    /// How long to stay away after a connection, which was a good one or not.
+    pub(super) fn wait_after(&mut self, rest: Rest, was_good: bool) -> Duration {
+        if was_good {
+            self.reset();
+        }
+        match rest {
+            Rest::None if was_good => Duration::ZERO,
+            Rest::None | Rest::Backoff => self.next_wait(),
+            Rest::Long(wait, at_least) => {
+                let wait = wait.mul_f64(0.5 + 0.5 * self.random.unit()).max(self.next_wait());
+                wait.max(at_least.unwrap_or_default())
+            }
+        }
     }
 
     pub(super) fn next_wait(&mut self) -> Duration {
@@ -56,6 +82,21 @@ mod tests {
             let bound = Duration::from_millis(250 << attempt).min(max);
             // The longest of 200 is below nine tenths of the bound once in 10^9.
             assert!(longest < bound && longest > bound.mul_f64(0.9), "{attempt}: {longest:?} of {bound:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_tells_how_long_to_stay_away() {
+        let (min, max, long) = (Duration::from_millis(250), Duration::from_secs(30), Duration::from_secs(60));
+        for seed in 0..200 {
+            let mut backoff = Backoff::new(min, max, Random::seeded(seed));
+            backoff.attempts = u32::MAX;
+            assert_eq!(backoff.wait_after(Rest::None, true), Duration::ZERO);
+            assert!(backoff.wait_after(Rest::Backoff, true) < min);
+            assert!(backoff.wait_after(Rest::None, false) < 2 * min);
+            let wait = backoff.wait_after(Rest::Long(long, None), false);
+            assert!(wait >= long / 2 && wait < long, "{wait:?}");
+            assert_eq!(backoff.wait_after(Rest::Long(long, Some(2 * long)), false), 2 * long);
         }
     }
 }

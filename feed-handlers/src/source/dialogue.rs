@@ -11,21 +11,16 @@
 //! The first two are left out where the venue has no such step. Each step that waits for the venue has a deadline; from
 //! the first subscription on, silence is what ends a connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::FeedState;
-use super::script::{Answers, Opening, Pace, Renewal, Request, Script, SignOfLife};
+use super::pace::{Bucket, Pace, Renewals};
+use super::script::{Answers, Opening, Renewal, Request, Script, SignOfLife};
 use super::timings::Timings;
 use crate::decode::event::ControlKind;
 use crate::feed::{Outcome, Resync};
-
-/// The wait before a book is asked for a second time. It doubles with each further time.
-const RENEWAL_WAIT_MIN: Duration = Duration::from_secs(1);
-
-/// The longest of these waits, and how long a book must have been asked for nothing to start anew.
-const RENEWAL_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What is to be done now.
 #[derive(Clone, PartialEq, Eq)]
@@ -90,7 +85,9 @@ pub(super) struct Dialogue {
     is_heard: bool,
     is_stale: bool,
     ending: Option<Ending>,
-    renewals: Renewals,
+    renewals: Renewals<Box<str>>,
+    /// A book is on its way.
+    is_fetching: bool,
 }
 
 impl Dialogue {
@@ -108,7 +105,8 @@ impl Dialogue {
             is_heard: false,
             is_stale: false,
             ending: None,
-            renewals: Renewals::new(&script.renewal, now),
+            renewals: Renewals::new(renewal_pace(&script.renewal), now),
+            is_fetching: false,
             script,
         };
         if dialogue.script.opening == Opening::Us {
@@ -158,15 +156,15 @@ impl Dialogue {
 
     /// The book that was asked for came; whether it was of use, the feed tells.
     pub(super) fn handle_fetched(&mut self) {
-        self.renewals.fetching = false;
+        self.is_fetching = false;
     }
 
     /// The book of the product of this name did not come. It is asked for again, not before `retry_after`.
     pub(super) fn handle_fetch_failed(&mut self, name: Box<str>, retry_after: Option<Duration>, now: Instant) {
-        self.renewals.fetching = false;
+        self.is_fetching = false;
         self.renewals.ask(name, now);
         if let Some(wait) = retry_after {
-            self.renewals.bucket.hold(now + wait);
+            self.renewals.hold(now + wait);
         }
     }
 
@@ -207,12 +205,10 @@ impl Dialogue {
             return Act::Send(request);
         }
         if matches!(self.script.renewal, Renewal::Fetch { .. })
-            && !self.renewals.fetching
-            && self.renewals.bucket.ready_at() <= now
+            && !self.is_fetching
             && let Some(name) = self.renewals.due(now)
         {
-            self.renewals.fetching = true;
-            self.renewals.bucket.take(now);
+            self.is_fetching = true;
             return Act::Fetch(name);
         }
         Act::Wait(self.next_at(now))
@@ -287,99 +283,21 @@ impl Dialogue {
         self.ends_at.into_iter().for_each(&mut sooner);
         if !self.outbox.is_empty() {
             sooner(self.bucket.ready_at());
-        } else if let Some(at) = self.renewals.next_at() {
+        } else if !self.is_fetching
+            && let Some(at) = self.renewals.next_at()
+        {
             sooner(at);
         }
         next.max(now)
     }
 }
 
-/// Lets things through at a pace.
-struct Bucket {
-    pace: Pace,
-    /// When all that was let through is paid for.
-    paid_at: Instant,
-    held_until: Instant,
-}
-
-impl Bucket {
-    fn new(pace: Pace, now: Instant) -> Bucket {
-        Bucket { pace, paid_at: now, held_until: now }
-    }
-
-    /// When the next one may go.
-    fn ready_at(&self) -> Instant {
-        let credit = self.pace.every * (self.pace.burst - 1);
-        let ready = self.paid_at.checked_sub(credit).unwrap_or(self.held_until);
-        ready.max(self.held_until)
-    }
-
-    /// One went.
-    fn take(&mut self, now: Instant) {
-        self.paid_at = self.paid_at.max(now) + self.pace.every;
-    }
-
-    /// None before `until`.
-    fn hold(&mut self, until: Instant) {
-        self.held_until = self.held_until.max(until);
-    }
-}
-
-/// Books that are to be asked for, and when. A book that comes and is of no use is asked for ever more rarely.
-///
-/// Holds one entry for each product of which the feed keeps a book.
-struct Renewals {
-    due: Vec<(Instant, Box<str>)>,
-    asked: HashMap<Box<str>, Asked>,
-    /// Of what is fetched.
-    bucket: Bucket,
-    fetching: bool,
-}
-
-/// When a book was to be had last, and how often in a row.
-struct Asked {
-    at: Instant,
-    times: u32,
-}
-
-impl Renewals {
-    fn new(renewal: &Renewal, now: Instant) -> Renewals {
-        let pace = match renewal {
-            Renewal::Fetch { pace, .. } => *pace,
-            Renewal::Line | Renewal::Requests(_) => Pace { burst: 1, every: Duration::ZERO },
-        };
-        Renewals { due: Vec::new(), asked: HashMap::new(), bucket: Bucket::new(pace, now), fetching: false }
-    }
-
-    fn ask(&mut self, name: Box<str>, now: Instant) {
-        if self.due.iter().any(|(_, waiting)| *waiting == name) {
-            return;
-        }
-        let asked = self.asked.entry(name.clone()).or_insert(Asked { at: now, times: 0 });
-        if asked.times > 0 && now.saturating_duration_since(asked.at) >= RENEWAL_WAIT_MAX {
-            asked.times = 0;
-        }
-        if asked.times > 0 {
-            let doubled = RENEWAL_WAIT_MIN.saturating_mul(1u32.checked_shl(asked.times - 1).unwrap_or(u32::MAX));
-            asked.at = now.max(asked.at + doubled.min(RENEWAL_WAIT_MAX));
-        } else {
-            asked.at = now;
-        }
-        asked.times = asked.times.saturating_add(1);
-        self.due.push((asked.at, name));
-    }
-
-    /// The next one that is due, if there is one.
-    fn due(&mut self, now: Instant) -> Option<Box<str>> {
-        let at = self.due.iter().position(|(at, _)| *at <= now)?;
-        Some(self.due.remove(at).1)
-    }
-
-    fn next_at(&self) -> Option<Instant> {
-        if self.fetching {
-            return None;
-        }
-        Some(self.due.iter().map(|(at, _)| *at).min()?.max(self.bucket.ready_at()))
+/// At what pace books are had anew.
+fn renewal_pace(renewal: &Renewal) -> Pace {
+    match renewal {
+        Renewal::Fetch { pace, .. } => *pace,
+        // What is said has the pace of all that is said.
+        Renewal::Line | Renewal::Requests(_) => Pace { burst: 1, every: Duration::ZERO },
     }
 }
 

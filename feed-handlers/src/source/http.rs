@@ -6,7 +6,6 @@
 //! key to where they point, compression, cookies, proxies and reuse of connections.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +18,11 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use protocol::parse_rfc3339;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::dial::{DialError, dial};
 use super::{tls, wall_ns};
 
 /// All headers of an answer, and at most so many bytes in one chunk.
@@ -68,10 +66,8 @@ pub(crate) enum RequestError {
 /// Why there is no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("cannot connect to {host}: {error}")]
-    NotConnected { host: String, error: io::Error },
-    #[error("no TLS with {host}: {error}")]
-    NoTls { host: String, error: io::Error },
+    #[error(transparent)]
+    NotConnected(#[from] DialError),
     #[error("no answer of {host} within {within:?}")]
     Timeout { host: String, within: Duration },
     #[error("{host} does not speak HTTP, or broke off: {error}")]
@@ -202,18 +198,8 @@ pub(crate) async fn stream(request: &FetchRequest) -> Result<Answer, FetchError>
 }
 
 async fn connect_and_ask(request: &FetchRequest) -> Result<Answer, FetchError> {
-    let host = &request.host;
-    let not_connected = |error| FetchError::NotConnected { host: host.clone(), error };
-    let socket = TcpStream::connect((host.as_str(), request.port)).await.map_err(not_connected)?;
-    socket.set_nodelay(true).map_err(not_connected)?;
-    match &request.tls {
-        None => ask(request, TokioIo::new(socket)).await,
-        Some(tls) => {
-            let no_tls = |error| FetchError::NoTls { host: host.clone(), error };
-            let name = ServerName::try_from(host.clone()).map_err(|error| no_tls(io::Error::other(error)))?;
-            ask(request, TokioIo::new(tls.connect(name, socket).await.map_err(no_tls)?)).await
-        }
-    }
+    let line = dial(&request.host, request.port, request.tls.as_ref()).await?;
+    ask(request, TokioIo::new(line)).await
 }
 
 async fn ask(request: &FetchRequest, io: impl Read + Write + Send + Unpin + 'static) -> Result<Answer, FetchError> {

@@ -75,7 +75,7 @@ pub(super) fn products(
             None => (name_of(given), given.as_str()),
         };
         // None of these has a meaning in an address, or in a list of names that stands there.
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/');
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/' | b':');
         let is_name = |name: &String| (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain);
         let name = name.filter(is_name).filter(|_| protocol::check_symbol(symbol).is_ok());
         let name = name.ok_or_else(|| HttpSettingsError::Symbol { symbol: given.clone(), form })?;

@@ -142,15 +142,24 @@ pub(super) fn spawn(
     stop: Arc<Stop>,
     run: impl AsyncFnOnce() + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
+    spawn_to_its_end(name, status, async move || {
+        tokio::select! {
+            biased;
+            () = stop.stopped() => {}
+            () = run() => {}
+        }
+    })
+}
+
+/// As [`spawn`], for a source that looks after the stop by itself.
+pub(super) fn spawn_to_its_end(
+    name: &str,
+    status: Arc<FeedStatus>,
+    run: impl AsyncFnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     thread::Builder::new().name(name.into()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = stop.stopped() => {}
-                () = run() => {}
-            }
-        });
+        runtime.block_on(run());
         status.set(FeedState::Down);
         // Not waiting for a name that is still being resolved.
         runtime.shutdown_background();

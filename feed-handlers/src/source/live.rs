@@ -25,13 +25,13 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Rest};
 use super::dialogue::{Act, Dialogue, Ending};
 use super::http::{FetchError, FetchLimits, FetchRequest, Fetched, fetch};
 use super::live_settings::{Credentials, Encoding, LiveError, LiveSettings};
 use super::random::Random;
 use super::script::{Name, Renewal, Request, Said, Script};
-use super::secret::Secret;
+use super::secret::{self, Secret};
 use super::timings::Timings;
 use super::{FeedState, FeedStatus, LINE_BYTES_MAX, Stop, tls, venues, wall_ns};
 use crate::feed::{Feed, FeedCounter};
@@ -87,17 +87,6 @@ enum LineEnd {
     Broken(Error),
     #[error("{0}")]
     Given(#[from] Ending),
-}
-
-/// How long to stay away after the end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
-    /// As the backoff says.
-    Backoff,
-    /// Not at all, if the connection was a good one.
-    None,
-    /// At least half of this, whatever the backoff says; and no less than what the venue asked for.
-    Long(Duration, Option<Duration>),
 }
 
 impl LineEnd {
@@ -202,8 +191,7 @@ impl Live {
     /// Keeps a connection, for ever.
     async fn run(&self, feed: &mut Feed) {
         let Timings { backoff_min, backoff_max, .. } = self.timings;
-        let (mut backoff, mut random) =
-            (Backoff::new(backoff_min, backoff_max, Random::from_system()), Random::from_system());
+        let mut backoff = Backoff::new(backoff_min, backoff_max, Random::from_system());
         let mut is_first = true;
         loop {
             let published = feed.publisher().published();
@@ -221,17 +209,7 @@ impl Live {
             // A connection that brought something new was a good one, however short. Acks, errors and old state alone are
             // not: a venue that refuses us is not to be asked again and again.
             let was_good = feed.publisher().published() > published;
-            if was_good {
-                backoff.reset();
-            }
-            let wait = match end.rest(&self.timings) {
-                Rest::None if was_good => Duration::ZERO,
-                Rest::None | Rest::Backoff => backoff.next_wait(),
-                Rest::Long(wait, at_least) => {
-                    let wait = wait.mul_f64(0.5 + 0.5 * random.unit()).max(backoff.next_wait());
-                    wait.max(at_least.unwrap_or_default())
-                }
-            };
+            let wait = backoff.wait_after(end.rest(&self.timings), was_good);
             let end = self.masked(&end.to_string());
             self.status.set_troubled(FeedState::Down, &end);
             tracing::warn!(host = self.host, ?wait, "the line to the venue is down: {end}");
@@ -290,7 +268,7 @@ impl Live {
                 },
             };
             if let Some(state) = dialogue.state() {
-                self.tell(state);
+                self.status.tell(state, &self.host, self.timings.stale);
             }
             if due < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(due);
@@ -337,21 +315,6 @@ impl Live {
         }
     }
 
-    /// Tells everybody how the source is.
-    fn tell(&self, state: FeedState) {
-        if self.status.state() == state {
-            return;
-        }
-        if state == FeedState::Stale {
-            let trouble = format!("silent for {:?}", self.timings.stale);
-            tracing::warn!(host = self.host, "the venue is {trouble}");
-            self.status.set_troubled(state, &trouble);
-        } else {
-            tracing::info!(host = self.host, "the venue is heard");
-            self.status.set(state);
-        }
-    }
-
     /// Asks for the book of the product of this name; `None` where there is no way to.
     fn fetch_book(&self, name: &str) -> Option<Fetching> {
         let Renewal::Fetch { query, .. } = self.script.renewal else { return None };
@@ -391,15 +354,7 @@ impl Live {
 
     /// What the venue said, without our secrets.
     fn without_secrets<'a>(&self, said: &'a [u8]) -> Cow<'a, [u8]> {
-        let mut masked = Cow::Borrowed(said);
-        for secret in &self.secrets {
-            let more = match secret.masked(&masked) {
-                Cow::Owned(more) => more,
-                Cow::Borrowed(_) => continue,
-            };
-            masked = Cow::Owned(more);
-        }
-        masked
+        secret::masked(&self.secrets, said)
     }
 
     fn masked(&self, text: &str) -> String {

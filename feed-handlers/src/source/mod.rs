@@ -8,6 +8,7 @@
 mod alpha_vantage;
 mod backoff;
 mod capture;
+mod dial;
 mod dialogue;
 mod http;
 mod http_settings;
@@ -20,6 +21,7 @@ mod live;
 mod live_settings;
 mod market;
 mod oanda;
+mod pace;
 mod poll_schedule;
 mod random;
 mod replay;
@@ -47,7 +49,7 @@ pub use timings::Timings;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How a source is, for readiness and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +113,21 @@ impl FeedStatus {
         debug_assert!(!state.is_up());
         self.set_trouble(Some(trouble));
         self.set(state)
+    }
+
+    /// Tells everybody how a live source of `host` is, in words where that changed: heard, or silent for `stale`.
+    fn tell(&self, state: FeedState, host: &str, stale: Duration) {
+        if self.state() == state {
+            return;
+        }
+        if state == FeedState::Stale {
+            let trouble = format!("silent for {stale:?}");
+            tracing::warn!(host, "the venue is {trouble}");
+            self.set_troubled(state, &trouble);
+        } else {
+            tracing::info!(host, "the venue is heard");
+            self.set(state);
+        }
     }
 
     fn set_trouble(&self, trouble: Option<&str>) {
@@ -260,7 +277,6 @@ fn wall_ns() -> i64 {
 mod tests {
     use super::*;
     use std::thread;
-    use std::time::Duration;
 
     #[test]
     fn a_stop_ends_every_wait() {

@@ -13,6 +13,8 @@ use crate::decode::event::Event;
 use crate::feed::QuoteOrigin;
 use crate::venue::Venue;
 
+pub(super) use super::pace::Pace;
+
 /// Longest name of a product at a venue, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -72,21 +74,6 @@ pub(super) enum SignOfLife {
 pub(super) enum Request {
     Text(String),
     Binary(Vec<u8>),
-}
-
-/// At most `burst` at once, and one more after each `every`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pace {
-    /// At least 1.
-    pub(super) burst: u32,
-    pub(super) every: Duration,
-}
-
-impl Pace {
-    /// `rate` a second, of which `burst` may come at once. A venue that counts by the second sees at most the sum.
-    pub(super) const fn per_second(rate: u64, burst: u32) -> Pace {
-        Pace { burst, every: Duration::from_micros(1_000_000 / rate) }
-    }
 }
 
 /// How a book that cannot be believed any more is had anew.

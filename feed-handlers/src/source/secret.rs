@@ -46,6 +46,19 @@ impl Secret {
     }
 }
 
+/// As [`Secret::masked`], for all of them.
+pub(super) fn masked<'a>(secrets: &[Secret], frame: &'a [u8]) -> Cow<'a, [u8]> {
+    let mut masked = Cow::Borrowed(frame);
+    for secret in secrets {
+        let more = match secret.masked(&masked) {
+            Cow::Owned(more) => more,
+            Cow::Borrowed(_) => continue,
+        };
+        masked = Cow::Owned(more);
+    }
+    masked
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(***)")

@@ -1,12 +1,9 @@
 //! The client against a server on this machine: with TLS and without, and against answers that are too long, too late,
 //! or none.
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
@@ -90,19 +87,13 @@ async fn nobody_there_is_an_error_of_its_own() {
     let url = format!("http://{}/?token=T0K3N", listener.local_addr().unwrap());
     drop(listener);
     let error = fetch(&FetchRequest::new(&url, LIMITS).unwrap()).await.unwrap_err();
-    assert!(matches!(error, FetchError::NotConnected { .. }), "{error}");
+    assert!(matches!(error, FetchError::NotConnected(DialError::NotConnected { .. })), "{error}");
     assert!(!format!("{error} {error:?}").contains("T0K3N"));
 }
 
 #[tokio::test]
 async fn over_tls_the_server_has_to_be_vouched_for() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = CertificateDer::from(made.cert.der().to_vec());
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let server = server.with_no_client_auth().with_single_cert(vec![certificate.clone()], key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(server));
+    let (acceptor, tls) = tls::local_server();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let url = format!("https://localhost:{port}/?token=T0K3N");
@@ -112,11 +103,8 @@ async fn over_tls_the_server_has_to_be_vouched_for() {
     let (error, refused) =
         tokio::join!(fetch(&request), async { acceptor.accept(listener.accept().await.unwrap().0).await.is_err() });
     let error = error.unwrap_err();
-    assert!(matches!(error, FetchError::NoTls { .. }) && refused, "{error}");
+    assert!(matches!(error, FetchError::NotConnected(DialError::NoTls { .. })) && refused, "{error}");
 
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let tls = tls::config_with(roots).unwrap();
     let request = FetchRequest::with_tls(&url, LIMITS, Arc::clone(&tls)).unwrap();
     let (sender, head) = oneshot::channel();
     let accepted = acceptor.clone();
@@ -136,7 +124,7 @@ async fn over_tls_the_server_has_to_be_vouched_for() {
     let (error, _) =
         tokio::join!(fetch(&request), async { acceptor.accept(listener.accept().await.unwrap().0).await.is_err() });
     let error = error.unwrap_err();
-    assert!(matches!(error, FetchError::NoTls { .. }), "{error}");
+    assert!(matches!(error, FetchError::NotConnected(DialError::NoTls { .. })), "{error}");
 }
 
 #[test]
