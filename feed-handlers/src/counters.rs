@@ -69,6 +69,7 @@ feed_counters! {
     Gaps, "gaps", "Gaps in the venue's trade ids, published.";
     TradesMissed, "trades_missed", "Trades that those gaps say are missing.";
     Duplicates, "duplicates", "Trades left out because their id was not above the last one.";
+    ResentMessages, "resent_messages", "Messages left out because they were sent again and known.";
     OldState, "old_state", "Last matches and first tickers after a subscription that told nothing new.";
     StaleQuotes, "stale_quotes", "Tickers left out because their sequence was not above the last one.";
     StaleHeartbeats, "stale_heartbeats", "Heartbeats left out because their time was not after the last one.";

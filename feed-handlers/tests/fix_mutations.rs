@@ -5,7 +5,8 @@ mod damage;
 
 use damage::damaged;
 use feed_handlers::decode::event::{Event, Level};
-use feed_handlers::decode::fix::{decode, frame_end, test_request};
+use feed_handlers::decode::fix::{decode, frame_end};
+use feed_handlers::decode::fix_session::SessionMessage;
 use proptest::prelude::*;
 use protocol::Decimal;
 
@@ -57,7 +58,7 @@ fn check(frame: &[u8]) -> Result<(), TestCaseError> {
     }
     if result.is_ok() {
         prop_assert_eq!(frame_end(frame), Ok(Some(frame.len())));
-        let _ = test_request(frame);
+        let _ = SessionMessage::read(frame);
     }
     Ok(())
 }

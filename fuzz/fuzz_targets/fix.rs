@@ -6,7 +6,8 @@
 #![no_main]
 
 use feed_handlers::decode::event::Event;
-use feed_handlers::decode::fix::{decode, frame_end, test_request};
+use feed_handlers::decode::fix::{decode, frame_end};
+use feed_handlers::decode::fix_session::SessionMessage;
 use libfuzzer_sys::fuzz_target;
 use protocol::Decimal;
 
@@ -26,7 +27,7 @@ fn check(frame: &[u8]) {
     // A message that is sent again has no number, and so may say nothing.
     assert!(result.is_ok() || events.is_empty(), "{events:?} beside {result:?}");
     assert!(result.is_err() || frame_end(frame) == Ok(Some(frame.len())));
-    let _ = test_request(frame);
+    let _ = SessionMessage::read(frame);
     for event in &events {
         let numbers = match event {
             Event::Trade(trade) => vec![trade.price, trade.size],

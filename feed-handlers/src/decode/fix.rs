@@ -3,7 +3,7 @@
 //! Pure: one whole message in, its length and its checksum verified, its fields all read before anything in it is
 //! believed. Groups are then walked once or twice more, because nothing may be allocated to keep them: the levels of
 //! a message come first, then its trades and what is not taken, each in the order of the message. Deliberately
-//! absent: the session itself (sign-in, answers to test requests, sequence resets), and any memory of entries.
+//! absent: the session itself, whose fields [`super::fix_session`] reads, and any memory of entries.
 //!
 //! What a user of the events must know:
 //! - Every message is numbered: [`Event::LineSequence`] comes first. Not so a message that is sent again (43=Y), and a
@@ -27,6 +27,7 @@ use super::field::{optional, required};
 use super::fix_fields::{Fields, date_and_time, decimal, fields, integer, timestamp};
 use super::{DecodeError, Reason};
 
+pub(crate) use super::fix_fields::BEGIN;
 pub use super::fix_fields::frame_end;
 
 /// How the headline of Binance's news of maintenance begins; it sends no other news.
@@ -76,18 +77,6 @@ pub fn decode<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Resu
     Ok(())
 }
 
-/// What a test request (35=1) asks to be sent back (112) in a heartbeat; `None` for other messages.
-///
-/// # Errors
-/// [`DecodeError`] where the message is not whole, or a test request asks for nothing.
-pub fn test_request(frame: &[u8]) -> Result<Option<&[u8]>, DecodeError> {
-    let message = Message::read(frame)?;
-    match message.kind {
-        b"1" => message.test_request.map(Some).ok_or(DecodeError::Missing { field: "TestReqID" }),
-        _ => Ok(None),
-    }
-}
-
 /// The fields in front of the group, or of the whole message where it has none that is read.
 struct Message<'a> {
     kind: &'a [u8],
@@ -96,7 +85,6 @@ struct Message<'a> {
     possible_duplicate: Option<&'a [u8]>,
     text: Option<&'a [u8]>,
     headline: Option<&'a [u8]>,
-    test_request: Option<&'a [u8]>,
     reject_reason: Option<&'a [u8]>,
     error_code: Option<&'a [u8]>,
     entry_count: Option<&'a [u8]>,
@@ -121,7 +109,6 @@ impl<'a> Message<'a> {
             possible_duplicate: None,
             text: None,
             headline: None,
-            test_request: None,
             reject_reason: None,
             error_code: None,
             entry_count: None,
@@ -147,7 +134,6 @@ impl<'a> Message<'a> {
                 43 => &mut message.possible_duplicate,
                 58 => &mut message.text,
                 148 => &mut message.headline,
-                112 => &mut message.test_request,
                 // Of a reject, a business reject and a refused request.
                 373 | 380 | 281 => &mut message.reject_reason,
                 25016 => &mut message.error_code,

@@ -14,7 +14,7 @@ use super::{DecodeError, Reason, field};
 const SOH: u8 = 1;
 
 /// How every message begins; the digits of its length follow.
-const BEGIN: &[u8] = b"8=FIX.4.4\x019=";
+pub(crate) const BEGIN: &[u8] = b"8=FIX.4.4\x019=";
 
 /// `10=`, three digits, SOH.
 const TRAILER_BYTES: usize = 7;
@@ -117,6 +117,11 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Where in the frame the next field begins.
+    pub(super) const fn offset(&self) -> usize {
+        self.at
+    }
+
     /// Steps over the next field; `None` at the end.
     ///
     /// # Errors

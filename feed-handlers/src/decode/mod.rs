@@ -15,6 +15,7 @@ mod field;
 pub mod finnhub;
 pub mod fix;
 mod fix_fields;
+pub mod fix_session;
 pub mod framed;
 pub mod iex_cloud;
 pub mod itch;

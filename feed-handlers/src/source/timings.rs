@@ -64,6 +64,12 @@ impl Timings {
         }
     }
 
+    /// Those of a venue that says something each `interval` at least: a fifth more is the time that it takes to come.
+    pub fn of_heartbeat(interval: Duration) -> Timings {
+        let stale = interval.mul_f64(1.2);
+        Timings { stale, silence: 2 * stale, ..Timings::default() }
+    }
+
     /// Whether all of them are in range and order.
     pub(super) fn are_valid(&self) -> bool {
         let Timings { connect, answer, stale, silence, backoff_min, backoff_max, throttled, refused } = *self;

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use feed_handlers::dead_letter::{DeadLetterOffice, dead_letters};
-use feed_handlers::feed::{Feed, FeedCounter};
+use feed_handlers::feed::{Feed, FeedCounter, QuoteOrigin};
 use feed_handlers::source::{FeedState, FeedStatus, Stop, Timings};
 use feed_handlers::venue::Venue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::support::{Listener, PATIENCE, feed_of};
+use crate::support::{Listener, PATIENCE, feed_with};
 
 /// What every source under test signs in with. It has bytes that an address cannot hold as they are.
 pub(crate) const SECRET: &str = "S3CR3T+k/y=";
@@ -161,9 +161,19 @@ impl Live {
         status: Arc<FeedStatus>,
         spawn: impl FnOnce(Feed, Arc<Stop>) -> std::io::Result<JoinHandle<()>>,
     ) -> Live {
+        Live::start_with(venue, QuoteOrigin::Quotes, status, spawn)
+    }
+
+    /// The same with quotes of either origin.
+    pub(crate) fn start_with(
+        venue: Venue,
+        quotes: QuoteOrigin,
+        status: Arc<FeedStatus>,
+        spawn: impl FnOnce(Feed, Arc<Stop>) -> std::io::Result<JoinHandle<()>>,
+    ) -> Live {
         record_log();
         let (letters, dead) = dead_letters();
-        let (feed, listener) = feed_of(venue, 1 << 16, Some(letters));
+        let (feed, listener) = feed_with(venue, quotes, 1 << 16, Some(letters));
         let stop = Stop::new();
         let thread = spawn(feed, Arc::clone(&stop)).expect("a thread");
         Live { listener, dead, status, stop, thread: Some(thread) }

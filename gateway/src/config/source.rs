@@ -54,7 +54,21 @@ pub struct Source {
     /// OANDA's account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// IEX Cloud's endpoint, and the channels of its `deep` one.
+    /// FIX: who we are (SenderCompID), and who the venue is (TargetCompID).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_comp_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_comp_id: Option<String>,
+    /// After how long without anything else both sides send a heartbeat, in whole seconds.
+    #[serde(default, with = "units::optional_duration", skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Duration>,
+    /// How both sides count their messages.
+    #[serde(default)]
+    pub numbers: Numbers,
+    /// Instruments in one request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symbols_per_request: Option<usize>,
+    /// IEX Cloud's endpoint, and the channels of its `deep` one. For FIX `quotes`, `trades`, or both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -104,6 +118,11 @@ impl Source {
             key_variable: None,
             secret_variable: None,
             account: None,
+            sender_comp_id: None,
+            target_comp_id: None,
+            heartbeat: None,
+            numbers: Numbers::default(),
+            symbols_per_request: None,
             endpoint: None,
             channels: Vec::new(),
             requests_per_minute: None,
@@ -142,6 +161,17 @@ pub enum SourceEncoding {
     #[default]
     Json,
     Msgpack,
+}
+
+/// How both sides of a FIX session count their messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Numbers {
+    /// From 1 with each connection.
+    #[default]
+    Anew,
+    /// On from the connection before.
+    Continued,
 }
 
 mod venue_name {

@@ -8,13 +8,13 @@ use std::thread::JoinHandle;
 use feed_handlers::decode::eastern::us_eastern;
 use feed_handlers::feed::{Feed, QuoteOrigin};
 use feed_handlers::source::{
-    AlphaVantageLive, AlphaVantageSettings, Credentials, Encoding, FeedStatus, IexCloudLive, IexCloudSettings,
-    ItchFile, ItchLine, ItchUdp, ItchUdpSettings, Live, LiveSettings, OandaLive, OandaSettings, PollBudget, Secret,
-    Speed, Stop, Timings,
+    AlphaVantageLive, AlphaVantageSettings, Credentials, Encoding, FeedStatus, FixChannel, FixLive, FixNumbers,
+    FixQuotes, FixSettings, IexCloudLive, IexCloudSettings, ItchFile, ItchLine, ItchUdp, ItchUdpSettings, Live,
+    LiveSettings, OandaLive, OandaSettings, PollBudget, Secret, Speed, Stop, Timings,
 };
 use feed_handlers::venue::Venue;
 
-use crate::config::{self, ConfigError, Quotes, SourceEncoding};
+use crate::config::{self, ConfigError, Numbers, Quotes, SourceEncoding};
 
 /// A live source that is checked and ready to start.
 pub(super) enum LiveSource {
@@ -22,6 +22,7 @@ pub(super) enum LiveSource {
     Oanda(OandaLive),
     IexCloud(IexCloudLive),
     AlphaVantage(AlphaVantageLive),
+    Fix(Box<FixLive>),
     ItchLines(ItchUdp),
     ItchFile(ItchFile),
 }
@@ -70,6 +71,7 @@ impl LiveSource {
                 };
                 AlphaVantageLive::new(&settings).map(LiveSource::AlphaVantage).map_err(|error| of(&error))
             }
+            Venue::Fix => open_fix(&key, config, credentials),
             Venue::Itch => open_itch(&key, config),
             venue => {
                 let settings = LiveSettings {
@@ -97,6 +99,7 @@ impl LiveSource {
             LiveSource::Oanda(source) => source.status(),
             LiveSource::IexCloud(source) => source.status(),
             LiveSource::AlphaVantage(source) => source.status(),
+            LiveSource::Fix(source) => source.status(),
             LiveSource::ItchLines(source) => source.status(),
             LiveSource::ItchFile(source) => source.status(),
         }
@@ -108,6 +111,7 @@ impl LiveSource {
             LiveSource::Oanda(source) => source.spawn(feed, stop),
             LiveSource::IexCloud(source) => source.spawn(feed, stop),
             LiveSource::AlphaVantage(source) => source.spawn(feed, stop),
+            LiveSource::Fix(source) => source.spawn(feed, stop),
             LiveSource::ItchLines(source) => source.spawn(feed, stop),
             LiveSource::ItchFile(source) => source.spawn(feed, stop),
         }
@@ -143,9 +147,48 @@ fn open_itch(key: &str, config: &config::Source) -> Result<LiveSource, ConfigErr
     ItchUdp::bind(settings).map(LiveSource::ItchLines).map_err(|error| ConfigError::of(key, error))
 }
 
+/// A session of FIX. It has no address of its own, so all that only the two sides know is needed.
+fn open_fix(key: &str, config: &config::Source, credentials: Credentials) -> Result<LiveSource, ConfigError> {
+    let needed = |field: &str| ConfigError::of(&format!("{key}.{field}"), "is needed");
+    let url = config.url.as_ref().ok_or_else(|| needed("url"))?;
+    let sender = config.sender_comp_id.as_deref().ok_or_else(|| needed("sender_comp_id"))?;
+    let target = config.target_comp_id.as_deref().ok_or_else(|| needed("target_comp_id"))?;
+    let mut settings = FixSettings::new(url.expose(), sender, target, config.symbols.clone());
+    (settings.username, settings.password) = (credentials.key, credentials.secret);
+    settings.heartbeat = config.heartbeat.unwrap_or(settings.heartbeat);
+    settings.timings = timings(Timings::of_heartbeat(settings.heartbeat), config);
+    settings.numbers = match config.numbers {
+        Numbers::Anew => FixNumbers::Anew,
+        Numbers::Continued => FixNumbers::Continued,
+    };
+    settings.quotes = fix_quotes(config);
+    settings.symbols_per_request = config.symbols_per_request.unwrap_or(settings.symbols_per_request);
+    if !config.channels.is_empty() {
+        let channel = |name: &String| match name.as_str() {
+            "quotes" => Ok(FixChannel::Quotes),
+            "trades" => Ok(FixChannel::Trades),
+            other => {
+                let why = format!("`{other}` is neither quotes nor trades");
+                Err(ConfigError::of(&format!("{key}.channels"), why))
+            }
+        };
+        settings.channels = config.channels.iter().map(channel).collect::<Result<_, _>>()?;
+    }
+    let live = FixLive::new(&settings).map_err(|error| ConfigError::of(key, error))?;
+    Ok(LiveSource::Fix(Box::new(live)))
+}
+
+fn fix_quotes(config: &config::Source) -> FixQuotes {
+    match config.quotes {
+        Quotes::Quotes => FixQuotes::Best,
+        Quotes::Books => FixQuotes::Books { depth: config.depth },
+    }
+}
+
 /// What the feed makes its quotes of.
 pub(super) fn quotes(config: &config::Source) -> QuoteOrigin {
     match config.quotes {
+        _ if config.venue == Venue::Fix => fix_quotes(config).origin(),
         Quotes::Quotes => QuoteOrigin::Quotes,
         Quotes::Books => QuoteOrigin::Books { depth: config.depth },
     }
@@ -208,6 +251,21 @@ mod tests {
                file = "/dev/null"
                day = "2023-08-22""#
                 .to_owned(),
+            format!(
+                r#"venue = "fix"
+                   url = "fixs://fix.example.com:9000"
+                   sender_comp_id = "US"
+                   target_comp_id = "VENUE"
+                   key_variable = "{variable}"
+                   secret_variable = "{variable}"
+                   symbols = ["EUR/USD", "VENUE:USDJPY=USD/JPY"]
+                   symbols_per_request = 1
+                   channels = ["quotes"]
+                   quotes = "books"
+                   depth = 10
+                   heartbeat = "30s"
+                   numbers = "continued""#
+            ),
             r#"venue = "kraken"
                symbols = ["BTC/USD"]
                quotes = "books"
@@ -250,6 +308,13 @@ mod tests {
             "feed.sources[2].key_variable: feed.sources[2].key_file is there as well",
         );
         check("venue = \"finnhub\"\nsymbols = [\"AAPL\"]\nkey_file = \"/dev/null\"", "feed.sources[2].key: is empty");
+        check("venue = \"fix\"", "feed.sources[2].url: is needed");
+        check("venue = \"fix\"\nurl = \"fix://h:1\"", "feed.sources[2].sender_comp_id: is needed");
+        let fix =
+            "venue = \"fix\"\nurl = \"fix://h:1\"\nsender_comp_id = \"A\"\ntarget_comp_id = \"B\"\nsymbols = [\"C\"]";
+        check(&format!("{fix}\nchannels = [\"bars\"]"), "feed.sources[2].channels: `bars` is neither");
+        check(&format!("{fix}\nheartbeat = \"1500ms\""), "feed.sources[2]: heartbeat: whole seconds");
+        check(&format!("{fix}\nsilence_timeout = \"10s\""), "feed.sources[2]: timings: a line must be silent");
         check("venue = \"nasdaq_itch\"", "feed.sources[2]: lines: at least one is needed");
         check("venue = \"nasdaq_itch\"\nfile = \"/dev/null\"", "feed.sources[2].day: is needed");
         check("venue = \"nasdaq_itch\"\nfile = \"/dev/null\"\nday = \"tomorrow\"", "feed.sources[2].day: is no day");

@@ -311,10 +311,6 @@ fn reads_the_session() {
     // Neither is the next in number.
     check(&message("4", "123=N|36=9|"), Ok(&control(Control::Note)));
     check(&message("0", "43=Y|"), Ok(&[Event::Heartbeat(Heartbeat { symbol: None, time: Some(SENT) })]));
-
-    assert_eq!(test_request(&message("1", "112=T1|")), Ok(Some(&b"T1"[..])));
-    assert_eq!(test_request(&message("0", "112=T1|")), Ok(None));
-    assert_eq!(test_request(&message("1", "")), Err(DecodeError::Missing { field: "TestReqID" }));
 }
 
 #[test]
