@@ -28,7 +28,9 @@ fn settings(venue: &FixVenue, timings: Timings) -> FixSettings {
 
 fn start(settings: &FixSettings) -> Live {
     let fix = FixLive::new(settings).unwrap();
-    Live::start_with(Venue::Fix, settings.quotes.origin(), fix.status(), |feed, stop| fix.spawn(feed, stop))
+    Live::start_with(Venue::Fix, settings.quotes.origin(settings.dialect), fix.status(), |feed, stop| {
+        fix.spawn(feed, stop)
+    })
 }
 
 /// A whole book of one level a side.
@@ -151,7 +153,7 @@ async fn a_refusal_is_told_and_not_tried_again_soon() {
 #[tokio::test]
 async fn a_venue_that_does_not_answer_or_speak_fix_is_told() {
     let venue = FixVenue::open().await;
-    let live = start(&settings(&venue, Timings { answer: Duration::from_millis(200), ..patient() }));
+    let live = start(&settings(&venue, Timings { answer: Duration::from_secs(1), ..patient() }));
     // Venues that do not know a CompID say nothing at all.
     let mut line = venue.accept().await;
     line.hear("A").await;
@@ -233,12 +235,12 @@ async fn comes_back_after_every_kind_of_cut() {
 #[tokio::test]
 async fn a_silent_venue_is_asked_and_then_given_up() {
     let venue = FixVenue::open().await;
-    let quick = Timings { stale: Duration::from_millis(300), silence: Duration::from_secs(2), ..patient() };
+    let quick = Timings { stale: Duration::from_millis(300), silence: Duration::from_secs(4), ..patient() };
     let base = settings(&venue, quick);
     let live = start(&FixSettings { heartbeat: Duration::from_secs(1), ..base });
     let (mut line, _) = up(&venue, &live).await;
     let asked = line.hear("1").await;
-    assert_eq!(live.status.state(), FeedState::Stale);
+    live.until_state(FeedState::Stale).await;
     let answer = format!("112={}|", asked.field(112));
     line.say("0", &answer).await;
     live.until_state(FeedState::Up).await;

@@ -5,7 +5,7 @@
 //! message to the feed. After every end it comes back with exponential backoff and full jitter. At the end of the process
 //! it says goodbye and waits a second for the venue to say it too.
 //!
-//! Passwords are masked in whatever the venue says before the feed sees it, in every error, and in our own messages where
+//! Passwords and API keys are masked in whatever the venue says before the feed sees it, in every error, and in our own messages where
 //! the log shows them (`debug`). Deliberately absent: orders; other versions of FIX and other encodings; a store of
 //! messages, since nothing that we say is worth being sent again.
 
@@ -14,6 +14,7 @@ mod message;
 mod numbers;
 mod session;
 mod settings;
+mod signature;
 mod subscriptions;
 
 use std::borrow::Cow;
@@ -29,8 +30,9 @@ use tokio_rustls::TlsConnector;
 
 use self::frames::{Frames, Piece};
 use self::numbers::Numbers;
-use self::session::{Act, Ending, Plan, Session, Taking};
+use self::session::{Act, Credential, Ending, Plan, Session, Taking};
 use self::settings::Address;
+use self::signature::SigningKey;
 use super::backoff::{Backoff, Rest};
 use super::dial::{DialError, Line, dial};
 use super::http_settings::introduce;
@@ -43,7 +45,7 @@ use crate::decode::fix_session::{SessionMessage, text_ranges};
 use crate::decode::{DecodeError, fix};
 use crate::feed::{Feed, FeedCounter};
 
-pub use self::settings::{FixChannel, FixNumbers, FixQuotes, FixSettings, FixSettingsError};
+pub use self::settings::{FixChannel, FixDialect, FixNumbers, FixQuotes, FixSettings, FixSettingsError};
 
 /// Read at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -104,27 +106,24 @@ impl FixLive {
     ) -> Result<FixLive, FixSettingsError> {
         let (address, products) = settings::checked(settings)?;
         let tls = if address.is_tls { Some(TlsConnector::from(tls()?)) } else { None };
-        let FixSettings { username, password, heartbeat, numbers, quotes, timings, .. } = settings.clone();
+        let credential = credential(settings)?;
+        let FixSettings { dialect, username, password, heartbeat, numbers, quotes, timings, .. } = settings.clone();
         let names: Vec<String> = products.iter().map(|product| product.name.clone()).collect();
+        // An API key is one; a mere name is not, and may well be a word that the venue's texts need.
+        let api_key = username.clone().filter(|_| dialect == FixDialect::Binance);
+        let secrets = password.into_iter().chain(api_key).collect();
         let plan = Plan {
             sender: settings.sender_comp_id.clone(),
             target: settings.target_comp_id.clone(),
+            dialect,
             username,
-            password: password.clone(),
+            credential,
             heartbeat,
             numbering: numbers,
             quotes,
             requests: subscriptions::requests(&settings.channels, &names, settings.symbols_per_request),
         };
-        Ok(FixLive {
-            address,
-            tls,
-            plan: Arc::new(plan),
-            products,
-            secrets: password.into_iter().collect(),
-            timings,
-            status: FeedStatus::new(),
-        })
+        Ok(FixLive { address, tls, plan: Arc::new(plan), products, secrets, timings, status: FeedStatus::new() })
     }
 
     pub fn status(&self) -> Arc<FeedStatus> {
@@ -317,6 +316,19 @@ impl FixLive {
             masked[summed..].copy_from_slice(trailer.as_bytes());
         }
         masked
+    }
+}
+
+/// What the password of the settings is: said, or a key to sign with.
+fn credential(settings: &FixSettings) -> Result<Credential, FixSettingsError> {
+    match (settings.dialect, &settings.password) {
+        (_, None) => Ok(Credential::None),
+        (FixDialect::Standard, Some(password)) => Ok(Credential::Password(password.clone())),
+        (FixDialect::Binance, Some(pem)) => {
+            let refused =
+                FixSettingsError::Binance { setting: "secret", needed: "it is no private key of Ed25519 in PEM" };
+            SigningKey::from_pem(pem).map(Credential::Signature).ok_or(refused)
+        }
     }
 }
 

@@ -35,7 +35,7 @@ mod venues;
 
 pub use alpha_vantage::{AlphaVantageLive, AlphaVantageSettings, EquityFunction, IntradayInterval, PollTimings};
 pub use capture::{Capture, CaptureError, CaptureReader, CapturedFrame, LINE_BYTES_MAX};
-pub use fix::{FixChannel, FixLive, FixNumbers, FixQuotes, FixSettings, FixSettingsError};
+pub use fix::{FixChannel, FixDialect, FixLive, FixNumbers, FixQuotes, FixSettings, FixSettingsError};
 pub use http_settings::HttpSettingsError;
 pub use iex_cloud::{IexCloudLive, IexCloudSettings};
 pub use itch_file::ItchFile;

@@ -59,6 +59,9 @@ pub struct Source {
     pub sender_comp_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_comp_id: Option<String>,
+    /// In what the venue departs from the standard.
+    #[serde(default)]
+    pub dialect: Dialect,
     /// After how long without anything else both sides send a heartbeat, in whole seconds.
     #[serde(default, with = "units::optional_duration", skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Duration>,
@@ -120,6 +123,7 @@ impl Source {
             account: None,
             sender_comp_id: None,
             target_comp_id: None,
+            dialect: Dialect::default(),
             heartbeat: None,
             numbers: Numbers::default(),
             symbols_per_request: None,
@@ -161,6 +165,15 @@ pub enum SourceEncoding {
     #[default]
     Json,
     Msgpack,
+}
+
+/// In what a venue departs from FIX.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    #[default]
+    Standard,
+    Binance,
 }
 
 /// How both sides of a FIX session count their messages.

@@ -8,13 +8,13 @@ use std::thread::JoinHandle;
 use feed_handlers::decode::eastern::us_eastern;
 use feed_handlers::feed::{Feed, QuoteOrigin};
 use feed_handlers::source::{
-    AlphaVantageLive, AlphaVantageSettings, Credentials, Encoding, FeedStatus, FixChannel, FixLive, FixNumbers,
-    FixQuotes, FixSettings, IexCloudLive, IexCloudSettings, ItchFile, ItchLine, ItchUdp, ItchUdpSettings, Live,
-    LiveSettings, OandaLive, OandaSettings, PollBudget, Secret, Speed, Stop, Timings,
+    AlphaVantageLive, AlphaVantageSettings, Credentials, Encoding, FeedStatus, FixChannel, FixDialect, FixLive,
+    FixNumbers, FixQuotes, FixSettings, IexCloudLive, IexCloudSettings, ItchFile, ItchLine, ItchUdp, ItchUdpSettings,
+    Live, LiveSettings, OandaLive, OandaSettings, PollBudget, Secret, Speed, Stop, Timings,
 };
 use feed_handlers::venue::Venue;
 
-use crate::config::{self, ConfigError, Numbers, Quotes, SourceEncoding};
+use crate::config::{self, ConfigError, Dialect, Numbers, Quotes, SourceEncoding};
 
 /// A live source that is checked and ready to start.
 pub(super) enum LiveSource {
@@ -161,6 +161,7 @@ fn open_fix(key: &str, config: &config::Source, credentials: Credentials) -> Res
         Numbers::Anew => FixNumbers::Anew,
         Numbers::Continued => FixNumbers::Continued,
     };
+    settings.dialect = fix_dialect(config);
     settings.quotes = fix_quotes(config);
     settings.symbols_per_request = config.symbols_per_request.unwrap_or(settings.symbols_per_request);
     if !config.channels.is_empty() {
@@ -178,6 +179,13 @@ fn open_fix(key: &str, config: &config::Source, credentials: Credentials) -> Res
     Ok(LiveSource::Fix(Box::new(live)))
 }
 
+fn fix_dialect(config: &config::Source) -> FixDialect {
+    match config.dialect {
+        Dialect::Standard => FixDialect::Standard,
+        Dialect::Binance => FixDialect::Binance,
+    }
+}
+
 fn fix_quotes(config: &config::Source) -> FixQuotes {
     match config.quotes {
         Quotes::Quotes => FixQuotes::Best,
@@ -188,7 +196,7 @@ fn fix_quotes(config: &config::Source) -> FixQuotes {
 /// What the feed makes its quotes of.
 pub(super) fn quotes(config: &config::Source) -> QuoteOrigin {
     match config.quotes {
-        _ if config.venue == Venue::Fix => fix_quotes(config).origin(),
+        _ if config.venue == Venue::Fix => fix_quotes(config).origin(fix_dialect(config)),
         Quotes::Quotes => QuoteOrigin::Quotes,
         Quotes::Books => QuoteOrigin::Books { depth: config.depth },
     }
@@ -312,6 +320,7 @@ mod tests {
         check("venue = \"fix\"\nurl = \"fix://h:1\"", "feed.sources[2].sender_comp_id: is needed");
         let fix =
             "venue = \"fix\"\nurl = \"fix://h:1\"\nsender_comp_id = \"A\"\ntarget_comp_id = \"B\"\nsymbols = [\"C\"]";
+        check(&format!("{fix}\ndialect = \"binance\""), "feed.sources[2]: key: an API key is needed, for Binance");
         check(&format!("{fix}\nchannels = [\"bars\"]"), "feed.sources[2].channels: `bars` is neither");
         check(&format!("{fix}\nheartbeat = \"1500ms\""), "feed.sources[2]: heartbeat: whole seconds");
         check(&format!("{fix}\nsilence_timeout = \"10s\""), "feed.sources[2]: timings: a line must be silent");

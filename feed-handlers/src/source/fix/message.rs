@@ -10,8 +10,8 @@ use crate::decode::fix;
 
 const SOH: char = '\x01';
 
-/// Password, signature and new password: what a log does not show.
-const SECRET_TAGS: [&str; 3] = ["554=", "96=", "925="];
+/// Name or API key, password, signature and new password: what a log does not show.
+const SECRET_TAGS: [&str; 4] = ["553=", "554=", "96=", "925="];
 
 /// Fields of a message, in the order in which they are said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,6 +145,6 @@ mod tests {
     fn what_signs_in_is_not_shown() {
         let fields = Fields::default().with(553, "me").with(554, "P4SS").with(95, 3).with(96, "S1G").with(925, "N3W");
         let shown = shown(&framed(fields.0.as_bytes()));
-        assert!(shown.contains("|553=me|554=***|95=3|96=***|925=***|10="), "{shown}");
+        assert!(shown.contains("|553=***|554=***|95=3|96=***|925=***|10="), "{shown}");
     }
 }

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use super::message::{self, Fields, Header};
 use super::numbers::{Incoming, Numbers, Place};
-use super::settings::{FixNumbers, FixQuotes};
+use super::settings::{FixDialect, FixNumbers, FixQuotes};
+use super::signature::SigningKey;
 use super::subscriptions::{Request, Subscriptions};
 use crate::decode::event::ControlKind;
 use crate::decode::fix_session::SessionMessage;
@@ -40,13 +41,21 @@ const HEARTBEAT_MAX: u64 = 300;
 pub(super) struct Plan {
     pub(super) sender: String,
     pub(super) target: String,
+    pub(super) dialect: FixDialect,
     pub(super) username: Option<Secret>,
-    pub(super) password: Option<Secret>,
+    pub(super) credential: Credential,
     /// Whole seconds.
     pub(super) heartbeat: Duration,
     pub(super) numbering: FixNumbers,
     pub(super) quotes: FixQuotes,
     pub(super) requests: Vec<Request>,
+}
+
+/// What shows that we are who we say.
+pub(super) enum Credential {
+    None,
+    Password(Secret),
+    Signature(SigningKey),
 }
 
 /// What is to be done now.
@@ -169,7 +178,7 @@ impl Session {
             incoming: Incoming::new(numbers.expected),
             heartbeat: plan.heartbeat,
             outbox: VecDeque::from([Saying::Logon]),
-            subscriptions: Subscriptions::new(plan.quotes, plan.requests.clone(), now),
+            subscriptions: Subscriptions::new(plan.dialect, plan.quotes, plan.requests.clone(), now),
             missed_at: now,
             resend_request: None,
             latest_said: now,
@@ -296,7 +305,7 @@ impl Session {
         if self.phase == Phase::SignedIn
             && let Some(fields) = self.subscriptions.poll(self.next, now)
         {
-            return Act::Send(self.send("V", None, &fields, now, wall_ns));
+            return Act::Send(self.send("V", None, |_| fields, now, wall_ns));
         }
         Act::Wait(self.next_at().max(now))
     }
@@ -445,7 +454,10 @@ impl Session {
     fn say(&mut self, saying: &Saying, now: Instant, wall_ns: i64) -> Vec<u8> {
         let none = Fields::default();
         let (kind, in_place_of, fields) = match saying {
-            Saying::Logon => ("A", None, self.logon()),
+            Saying::Logon => {
+                let plan = Arc::clone(&self.plan);
+                return self.send("A", None, |header| logon(&plan, header), now, wall_ns);
+            }
             Saying::Heartbeat(id) => ("0", None, none.with_some(112, id.as_ref())),
             Saying::TestRequest => {
                 self.tests += 1;
@@ -458,21 +470,18 @@ impl Session {
             Saying::GapFill(first, next) => ("4", Some(*first), none.with(123, 'Y').with(36, next)),
             Saying::Logout(words) => ("5", None, none.with_some(58, Some(words).filter(|words| !words.is_empty()))),
         };
-        self.send(kind, in_place_of, &fields, now, wall_ns)
-    }
-
-    fn logon(&self) -> Fields {
-        let Plan { username, password, heartbeat, numbering, .. } = &*self.plan;
-        Fields::default()
-            .with(98, 0)
-            .with(108, heartbeat.as_secs())
-            .with_some(141, (*numbering == FixNumbers::Anew).then_some('Y'))
-            .with_some(553, username.as_ref().map(Secret::reveal))
-            .with_some(554, password.as_ref().map(Secret::reveal))
+        self.send(kind, in_place_of, |_| fields, now, wall_ns)
     }
 
     /// The message, under the next number or in place of one that was sent before.
-    fn send(&mut self, kind: &str, in_place_of: Option<u64>, fields: &Fields, now: Instant, wall_ns: i64) -> Vec<u8> {
+    fn send(
+        &mut self,
+        kind: &str,
+        in_place_of: Option<u64>,
+        fields: impl FnOnce(&Header<'_>) -> Fields,
+        now: Instant,
+        wall_ns: i64,
+    ) -> Vec<u8> {
         let number = in_place_of.unwrap_or(self.next);
         if in_place_of.is_none() {
             self.next += 1;
@@ -486,7 +495,30 @@ impl Session {
             is_resent: in_place_of.is_some(),
             sent: &message::sending_time(wall_ns),
         };
-        message::message(&header, fields)
+        message::message(&header, &fields(&header))
+    }
+}
+
+/// What the sign-in says behind its header.
+fn logon(plan: &Plan, header: &Header<'_>) -> Fields {
+    let Plan { dialect, username, credential, heartbeat, numbering, .. } = plan;
+    let fields = Fields::default()
+        .with(98, 0)
+        .with(108, heartbeat.as_secs())
+        .with_some(141, (*numbering == FixNumbers::Anew).then_some('Y'))
+        .with_some(553, username.as_ref().map(Secret::reveal));
+    let fields = match credential {
+        Credential::None => fields,
+        Credential::Password(password) => fields.with(554, password.reveal()),
+        Credential::Signature(key) => {
+            let signature = key.sign(header);
+            fields.with(95, signature.len()).with(96, signature)
+        }
+    };
+    match dialect {
+        FixDialect::Standard => fields,
+        // MessageHandling: in the order in which we say it.
+        FixDialect::Binance => fields.with(25035, 2),
     }
 }
 

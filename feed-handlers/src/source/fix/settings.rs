@@ -2,6 +2,7 @@
 //!
 //! Plain data, any thread. Shows no secret. Deliberately absent: where settings come from.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hyper::Uri;
@@ -20,8 +21,14 @@ const TEXT_BYTES_MAX: usize = 256;
 /// Longest interval of heartbeats.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
 
-/// The most levels a side that can be asked for.
-const DEPTH_MAX: usize = 100_000;
+/// The levels a side that can be asked for.
+const DEPTHS: RangeInclusive<usize> = 1..=100_000;
+
+/// Those that Binance has as a book.
+const BINANCE_DEPTHS: RangeInclusive<usize> = 2..=5_000;
+
+/// The heartbeats that Binance takes.
+const BINANCE_HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(60);
 
 /// What quotes are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +41,30 @@ pub enum FixQuotes {
 
 impl FixQuotes {
     /// What the feed is to be made with: what a venue says of prices in FIX is always a book.
-    pub const fn origin(self) -> QuoteOrigin {
+    pub const fn origin(self, dialect: FixDialect) -> QuoteOrigin {
+        match (self, dialect) {
+            (FixQuotes::Best, _) => QuoteOrigin::Books { depth: Some(1) },
+            (FixQuotes::Books { depth }, FixDialect::Standard) => QuoteOrigin::Books { depth },
+            // The depth is that of snapshots; changes go beyond it, and say what goes away.
+            (FixQuotes::Books { .. }, FixDialect::Binance) => QuoteOrigin::Books { depth: None },
+        }
+    }
+}
+
+/// In what a venue departs from the standard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FixDialect {
+    Standard,
+    /// Signs in by a signature (96) in place of a password, and has one kind of book.
+    Binance,
+}
+
+impl FixDialect {
+    /// What is asked for as the depth (264) of a whole book.
+    pub(super) const fn depth_of_all(self) -> usize {
         match self {
-            FixQuotes::Best => QuoteOrigin::Books { depth: Some(1) },
-            FixQuotes::Books { depth } => QuoteOrigin::Books { depth },
+            FixDialect::Standard => 0,
+            FixDialect::Binance => *BINANCE_DEPTHS.end(),
         }
     }
 }
@@ -67,7 +94,10 @@ pub struct FixSettings {
     /// Who we are (49), and who the venue is (56).
     pub sender_comp_id: String,
     pub target_comp_id: String,
+    pub dialect: FixDialect,
+    /// For Binance an API key.
     pub username: Option<Secret>,
+    /// For Binance the private key of Ed25519, as PEM, which signs and is not said.
     pub password: Option<Secret>,
     /// After how long without anything else both sides send a heartbeat (108). Whole seconds.
     pub heartbeat: Duration,
@@ -90,6 +120,7 @@ impl FixSettings {
             url: url.into(),
             sender_comp_id: sender_comp_id.into(),
             target_comp_id: target_comp_id.into(),
+            dialect: FixDialect::Standard,
             username: None,
             password: None,
             heartbeat,
@@ -116,8 +147,10 @@ pub enum FixSettingsError {
     SilenceBelowHeartbeat { heartbeat: Duration },
     #[error("channels: at least one of quotes and trades is needed, and each once")]
     Channels,
-    #[error("depth: 1 to {DEPTH_MAX} levels are needed")]
-    Depth,
+    #[error("depth: {} to {} levels are needed", depths.start(), depths.end())]
+    Depth { depths: RangeInclusive<usize> },
+    #[error("{setting}: {needed}, for Binance")]
+    Binance { setting: &'static str, needed: &'static str },
     #[error("symbols_per_request: 1 to {SYMBOLS_MAX} are needed")]
     SymbolsPerRequest,
     #[error(transparent)]
@@ -136,12 +169,13 @@ pub(super) struct Address {
 
 /// Checks the settings, and gives where the venue is and what it calls the instruments.
 pub(super) fn checked(settings: &FixSettings) -> Result<(Address, Vec<Product>), FixSettingsError> {
+    let is_binance = settings.dialect == FixDialect::Binance;
     let address = address(&settings.url).ok_or(FixSettingsError::Url)?;
     let texts = [
         ("sender_comp_id", Some(settings.sender_comp_id.as_str())),
         ("target_comp_id", Some(settings.target_comp_id.as_str())),
         ("key", settings.username.as_ref().map(Secret::reveal)),
-        ("secret", settings.password.as_ref().map(Secret::reveal)),
+        ("secret", settings.password.as_ref().filter(|_| !is_binance).map(Secret::reveal)),
     ];
     for (setting, text) in texts {
         // Anything else would end the field, or be read in another way by the other side.
@@ -165,14 +199,39 @@ pub(super) fn checked(settings: &FixSettings) -> Result<(Address, Vec<Product>),
     if !matches!(channels[..], [_]) && !matches!(channels[..], [one, other] if one != other) {
         return Err(FixSettingsError::Channels);
     }
-    if matches!(quotes, FixQuotes::Books { depth: Some(depth) } if !(1..=DEPTH_MAX).contains(depth)) {
-        return Err(FixSettingsError::Depth);
+    let depths = if is_binance { BINANCE_DEPTHS } else { DEPTHS };
+    if matches!(quotes, FixQuotes::Books { depth: Some(depth) } if !depths.contains(depth)) {
+        return Err(FixSettingsError::Depth { depths });
+    }
+    if is_binance {
+        check_binance(settings)?;
     }
     if !(1..=SYMBOLS_MAX).contains(symbols_per_request) {
         return Err(FixSettingsError::SymbolsPerRequest);
     }
-    let products = products(&settings.symbols, SYMBOLS_MAX, "a symbol", |symbol| Some(symbol.to_owned()))?;
+    // Binance joins the sides of a pair.
+    let name_of = |symbol: &str| Some(if is_binance { symbol.replacen('/', "", 1) } else { symbol.to_owned() });
+    let products = products(&settings.symbols, SYMBOLS_MAX, "a symbol", name_of)?;
     Ok((address, products))
+}
+
+/// What only Binance needs.
+fn check_binance(settings: &FixSettings) -> Result<(), FixSettingsError> {
+    let refused = |setting, needed| Err(FixSettingsError::Binance { setting, needed });
+    if settings.username.is_none() {
+        return refused("key", "an API key is needed");
+    }
+    if settings.password.is_none() {
+        return refused("secret", "the private key of Ed25519 is needed, as PEM");
+    }
+    if settings.quotes == FixQuotes::Best && settings.channels.contains(&FixChannel::Quotes) {
+        // Its best prices come as changes that do not say which price goes away.
+        return refused("quotes", "books are needed");
+    }
+    if !BINANCE_HEARTBEATS.contains(&settings.heartbeat) {
+        return refused("heartbeat", "5 to 60 seconds are needed");
+    }
+    Ok(())
 }
 
 fn address(url: &str) -> Option<Address> {
@@ -242,5 +301,26 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         assert!(!format!("{:?}", settings()).contains("P4SS"));
+    }
+
+    #[test]
+    fn binance_needs_its_own() {
+        let binance = || FixSettings {
+            dialect: FixDialect::Binance,
+            password: Some(Secret::new("-----BEGIN PRIVATE KEY-----\nP4SS\n-----END PRIVATE KEY-----")),
+            quotes: FixQuotes::Books { depth: None },
+            symbols: vec!["BTC/USDT".into(), "1000SATSUSDT=1000SATS/USDT".into()],
+            ..settings()
+        };
+        let names: Vec<_> = checked(&binance()).unwrap().1.into_iter().map(|product| product.name).collect();
+        assert_eq!(names, ["BTCUSDT", "1000SATSUSDT"]);
+        let check = |change: fn(&mut FixSettings), message| {
+            check_refused(|settings| (*settings = binance(), change(settings)).1, message);
+        };
+        check(|s| s.username = None, "key: an API key is needed, for Binance");
+        check(|s| s.password = None, "secret: the private key");
+        check(|s| s.quotes = FixQuotes::Best, "quotes: books are needed");
+        check(|s| s.quotes = FixQuotes::Books { depth: Some(1) }, "depth: 2 to 5000 levels");
+        check(|s| s.heartbeat = Duration::from_secs(2), "heartbeat: 5 to 60 seconds");
     }
 }

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::message::Fields;
-use super::settings::{FixChannel, FixQuotes};
+use super::settings::{FixChannel, FixDialect, FixQuotes};
 use crate::decode::fix_session::SessionMessage;
 use crate::source::pace::{Bucket, Pace, Renewals};
 
@@ -19,6 +19,7 @@ const PACE: Pace = Pace::per_second(10, 10);
 
 /// The requests of one session.
 pub(super) struct Subscriptions {
+    dialect: FixDialect,
     quotes: FixQuotes,
     requests: Vec<Request>,
     /// What is to be said, in this order.
@@ -64,9 +65,10 @@ pub(super) fn requests(channels: &[FixChannel], names: &[String], names_per_requ
 
 impl Subscriptions {
     /// Nothing is asked for before [`Self::start`].
-    pub(super) fn new(quotes: FixQuotes, requests: Vec<Request>, now: Instant) -> Subscriptions {
+    pub(super) fn new(dialect: FixDialect, quotes: FixQuotes, requests: Vec<Request>, now: Instant) -> Subscriptions {
         let at_once = Pace { burst: 1, every: Duration::ZERO };
         Subscriptions {
+            dialect,
             quotes,
             requests,
             due: VecDeque::new(),
@@ -97,7 +99,7 @@ impl Subscriptions {
             request.round += 1;
             request.number = Some(number);
         }
-        Some(fields(at, request, wish, self.quotes))
+        Some(fields(request_id(at, request), request, wish, (self.dialect, self.quotes)))
     }
 
     /// When the next request is to go, if there is one.
@@ -177,23 +179,23 @@ fn request_id(at: usize, request: &Request) -> String {
     format!("{channel}{at}-{}", request.round)
 }
 
-fn fields(at: usize, request: &Request, wish: Wish, quotes: FixQuotes) -> Fields {
+fn fields(id: String, request: &Request, wish: Wish, (dialect, quotes): (FixDialect, FixQuotes)) -> Fields {
     // Depth of the book, 0 for all of it; whether changes come or whole snapshots; what entries are asked for.
     let (depth, update_type, entries) = match (request.channel, quotes) {
         // A trade in a snapshot would be an old one.
         (FixChannel::Trades, _) => (1, 1, &[2][..]),
         (FixChannel::Quotes, FixQuotes::Best) => (1, 0, &[0, 1][..]),
-        (FixChannel::Quotes, FixQuotes::Books { depth }) => (depth.unwrap_or(0), 1, &[0, 1][..]),
+        (FixChannel::Quotes, FixQuotes::Books { depth }) => (depth.unwrap_or(dialect.depth_of_all()), 1, &[0, 1][..]),
     };
     let subscribes = match wish {
         Wish::Begin => 1,
         Wish::End => 2,
     };
     let mut fields = Fields::default()
-        .with(262, request_id(at, request))
+        .with(262, id)
         .with(263, subscribes)
         .with(264, depth)
-        .with(265, update_type);
+        .with_some(265, (dialect == FixDialect::Standard).then_some(update_type));
     if request.channel == FixChannel::Quotes {
         // One entry for each price and side: other books cannot be kept.
         fields = fields.with(266, 'Y');

@@ -4,6 +4,7 @@
 use super::super::message::framed;
 use super::super::numbers::HOLES_MAX;
 use super::super::settings::FixChannel;
+use super::super::signature::PUBLISHED_KEY;
 use super::super::subscriptions::requests;
 use super::*;
 use proptest::prelude::*;
@@ -29,8 +30,9 @@ fn plan() -> Plan {
     Plan {
         sender: "US".into(),
         target: "V".into(),
+        dialect: FixDialect::Standard,
         username: Some(Secret::new("me")),
-        password: Some(Secret::new("P4SS")),
+        credential: Credential::Password(Secret::new("P4SS")),
         heartbeat: Duration::from_secs(10),
         numbering: FixNumbers::Anew,
         quotes: FixQuotes::Books { depth: Some(5) },
@@ -142,6 +144,20 @@ fn signs_in_and_asks_for_everything() {
     assert_eq!(talk.session.state(), None);
     talk.session.handle_outcome(Outcome { is_alive: true, control: None });
     assert_eq!(talk.session.state(), Some(FeedState::Up));
+}
+
+#[test]
+fn binance_has_a_way_of_its_own() {
+    let key = SigningKey::from_pem(&Secret::new(PUBLISHED_KEY)).unwrap();
+    let credential = Credential::Signature(key);
+    let quotes = FixQuotes::Books { depth: None };
+    let mut talk = Talk::new(Plan { dialect: FixDialect::Binance, credential, quotes, ..small_plan() });
+    let signed = talk.acts().remove(0);
+    let (begin, rest) = signed.split_once("|95=88|96=").unwrap();
+    assert_eq!(begin, "A 1 98=0|108=10|141=Y|553=me");
+    assert_eq!(rest.split_once('|').map(|(signature, rest)| (signature.len(), rest)), Some((88, "25035=2|")));
+    let asked = "V 2 262=Q0-1|263=1|264=5000|266=Y|267=2|269=0|269=1|146=1|55=A|";
+    talk.check(1, "35=A|98=0|108=10|25037=4392a152|", All, &[asked]);
 }
 
 #[test]
