@@ -15,6 +15,7 @@
 
 use protocol::Decimal;
 
+use super::backwards::{Members, Steps};
 use super::eastern::{us_eastern, utc};
 use super::event::{Age, Bar, Control, Event, Part, Quote, Symbol, Top};
 use super::field::{decimal, required, text};
@@ -23,8 +24,6 @@ use super::{DecodeError, Reason};
 
 const NANOS_PER_MINUTE: i64 = 60_000_000_000;
 const NANOS_PER_DAY: i64 = 1_440 * NANOS_PER_MINUTE;
-/// Bars that are kept to be handed out in the opposite order.
-const RUN: usize = 64;
 
 /// Decodes an answer that names its instrument itself: one about a stock.
 ///
@@ -272,13 +271,13 @@ impl<'a> Series<'a> {
         let begin = Members::enter(series)?;
         let (mut count, mut first, mut last) = (0, &b""[..], &b""[..]);
         let mut members = begin.clone();
-        while let Some((label, _)) = members.next()? {
+        while let Some((label, _)) = members.step()? {
             first = if count == 0 { label } else { first };
             last = label;
             count += 1;
         }
         let mut left = count;
-        let mut on_member = |label, value| {
+        let mut on_member = |(label, value)| {
             left -= 1;
             on_event(match self.bar(label, value, left == 0) {
                 Ok(bar) => Event::Bar(bar),
@@ -310,63 +309,6 @@ impl<'a> Series<'a> {
             trades: None,
             in_progress,
         })
-    }
-}
-
-/// A place between two members of an object, from where one can go on more than once.
-#[derive(Clone)]
-struct Members<'a> {
-    scanner: Scanner<'a>,
-    is_first: bool,
-}
-
-impl<'a> Members<'a> {
-    fn enter(object: &'a [u8]) -> Result<Members<'a>, DecodeError> {
-        let mut scanner = Scanner::new(object);
-        scanner.enter(b'{')?;
-        Ok(Members { scanner, is_first: true })
-    }
-
-    fn next(&mut self) -> Result<Option<(&'a [u8], Value<'a>)>, DecodeError> {
-        let Some(key) = self.scanner.next_key(&mut self.is_first)? else { return Ok(None) };
-        Ok(Some((key, self.scanner.value()?)))
-    }
-
-    fn forwards(mut self, count: usize, on_member: &mut impl FnMut(&'a [u8], Value<'a>)) -> Result<(), DecodeError> {
-        for _ in 0..count {
-            let Some((key, value)) = self.next()? else { break };
-            on_member(key, value);
-        }
-        Ok(())
-    }
-
-    /// The `count` next members, the last one first.
-    ///
-    /// More than [`RUN`] are halved until they are few enough to be kept, and scanned once more at each halving: some
-    /// ten times for the longest series, a month of minutes.
-    fn backwards(mut self, count: usize, on_member: &mut impl FnMut(&'a [u8], Value<'a>)) -> Result<(), DecodeError> {
-        if count <= RUN {
-            return self.run_backwards(count, on_member);
-        }
-        let (begin, half) = (self.clone(), count / 2);
-        for _ in 0..half {
-            self.next()?;
-        }
-        self.backwards(count - half, on_member)?;
-        begin.backwards(half, on_member)
-    }
-
-    fn run_backwards(
-        mut self,
-        count: usize,
-        on_member: &mut impl FnMut(&'a [u8], Value<'a>),
-    ) -> Result<(), DecodeError> {
-        let mut run = [(&b""[..], Value::ABSENT); RUN];
-        for place in &mut run[..count] {
-            *place = self.next()?.unwrap_or(*place);
-        }
-        run[..count].iter().rev().for_each(|&(key, value)| on_member(key, value));
-        Ok(())
     }
 }
 

@@ -7,7 +7,8 @@
 //! what only signed-in users get; these are [`Event::Ignored`].
 //!
 //! What a user of the events must know:
-//! - The snapshot of `market_trades` holds old trades, the newest first, and is handed out in that order.
+//! - The snapshot of `market_trades` holds old trades, the newest first, and is handed out in that order: so what was missed
+//!   is told once. An update of several trades begins with the newest too, and is handed out oldest first.
 //! - A quote has no time of its own; it bears that of its frame.
 //! - Candles are never said to be final, so all are in progress, those of the past that a snapshot holds too.
 //! - Where a change to a book cannot be put to a symbol, [`Event::Invalid`] of [`Part::Level`] has none: it may concern
@@ -19,6 +20,7 @@
 
 use protocol::{Side, parse_rfc3339};
 
+use super::backwards::{Elements, Steps};
 use super::event::{
     Age, Bar, BookBegin, BookEnd, BookScope, Control, Event, Heartbeat, Level, Part, Quote, Trade, invalid,
 };
@@ -26,7 +28,7 @@ use super::field::{
     array, decimal, integer, list, optional, plain, present, present_top, required, scalar, shown, symbol, text, time,
     unix_time,
 };
-use super::json::{Kind, each_object, members};
+use super::json::{Kind, Value, each_object, members};
 use super::{DecodeError, Reason};
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
@@ -185,7 +187,7 @@ impl<'a> VenueEvent<'a> {
                 return Ok(());
             }
         };
-        each_object(items, Item::scan, |item| {
+        let mut on_item = |item: Option<Item<'a>>| {
             let event = match (&item, channel) {
                 (None, _) => Err(Reason::FieldType),
                 (Some(item), Channel::Trades) => item.trade(age).map(Event::Trade),
@@ -194,6 +196,12 @@ impl<'a> VenueEvent<'a> {
             };
             let symbol = item.and_then(|item| symbol(item.product_id).ok());
             on_event(event.unwrap_or_else(|reason| invalid(symbol, channel.part(), reason)));
+        };
+        if matches!((channel, age), (Channel::Trades, Age::Live)) {
+            return oldest_first(items, &mut on_item);
+        }
+        each_object(items, Item::scan, |item| {
+            on_item(item);
             Ok(())
         })
     }
@@ -335,6 +343,30 @@ impl<'a> Item<'a> {
             trades: None,
             in_progress: true,
         })
+    }
+}
+
+/// Hands each element of the list of trades, which was scanned before, to `on_item`, `None` where it is no object. Where
+/// the first is later than the last, or has the higher number of the same product, the list is gone through from its end.
+fn oldest_first<'a>(trades: &'a [u8], on_item: &mut impl FnMut(Option<Item<'a>>)) -> Result<(), DecodeError> {
+    let begin = Elements::enter(trades)?;
+    let (mut count, mut first, mut last) = (0, None, None);
+    begin.clone().forwards(usize::MAX, &mut |element| {
+        first = first.or(Some(element));
+        last = Some(element);
+        count += 1;
+    })?;
+    let item = |element: Value<'a>| Item::read(element.raw).ok().filter(|_| element.kind == Kind::Object);
+    let trade = |element: Option<Value<'a>>| item(element?)?.trade(Age::Live).ok();
+    let is_newest_first = match (trade(first), trade(last)) {
+        (Some(first), Some(last)) if first.time == last.time => first.symbol == last.symbol && first.id > last.id,
+        (Some(first), Some(last)) => first.time > last.time,
+        _ => false,
+    };
+    let mut on_element = |element| on_item(item(element));
+    match is_newest_first {
+        true => begin.backwards(count, &mut on_element),
+        false => begin.forwards(count, &mut on_element),
     }
 }
 

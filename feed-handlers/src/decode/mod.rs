@@ -6,6 +6,7 @@
 pub mod alpaca;
 mod alpaca_msgpack;
 pub mod alpha_vantage;
+mod backwards;
 pub mod binance;
 pub mod coinbase;
 pub mod coinbase_advanced;

@@ -386,3 +386,45 @@ fn every_cut_of_a_frame_is_refused() {
         }
     }
 }
+
+/// An update of several trades, which the venue writes newest first.
+#[test]
+fn trades_of_an_update_come_in_the_order_of_their_numbers() {
+    let trade = |id: u64, size: &str, time: &str| {
+        format!(
+            r#"{{"product_id":"BTC-USD","trade_id":"{id}","price":"65083.67","size":"{size}","time":"2026-08-09T21:05:{time}Z","side":"SELL"}}"#
+        )
+    };
+    let update = |trades: &[String]| {
+        let trades = trades.join(",");
+        format!(
+            r#"{{"channel":"market_trades","timestamp":"2026-08-09T21:06:00.01Z","sequence_num":503,"events":[{{"type":"update","trades":[{trades}]}}]}}"#
+        )
+    };
+    #[track_caller]
+    fn check_ids(frame: &str, expected: &[u64]) {
+        let ids = events(frame).unwrap().into_iter().filter_map(|event| match event {
+            Event::Trade(trade) => trade.id,
+            _ => None,
+        });
+        assert_eq!(ids.collect::<Vec<_>>(), expected, "{frame}");
+    }
+    let [first, second, third] = [(20, "59.852346"), (21, "59.930874"), (22, "59.937562")]
+        .map(|(id, time)| trade(1_068_572_100 + id, "0.00013", time));
+    let ids = [1_068_572_120, 1_068_572_121, 1_068_572_122];
+    check_ids(&update(&[third.clone(), second.clone(), first.clone()]), &ids);
+    check_ids(&update(&[first.clone(), second.clone(), third.clone()]), &ids);
+    // All of one time, as when an order takes several levels.
+    let [low, high] = [4, 5].map(|id| trade(id, "1", "55.420993"));
+    check_ids(&update(&[high.clone(), low.clone()]), &[4, 5]);
+    check_ids(&update(&[low.clone(), high.clone()]), &[4, 5]);
+    // Numbers of different products say nothing about each other.
+    let other = low.replace("BTC-USD", "ETH-USD");
+    check_ids(&update(&[high.clone(), other.clone()]), &[5, 4]);
+    // More than are kept at once, and one among them that cannot be read.
+    let mut many: Vec<_> = (0..200).rev().map(|id| trade(id, "1", &format!("{:02}", id / 4))).collect();
+    check_ids(&update(&many), &(0..200).collect::<Vec<_>>());
+    many[150] = r#""{}""#.to_owned();
+    check_ids(&update(&many), &(0..200).filter(|id| *id != 49).collect::<Vec<_>>());
+    check_ids(&update(&[]), &[]);
+}
