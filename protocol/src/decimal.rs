@@ -48,6 +48,9 @@ impl Decimal {
     /// Reads a JSON-style number: optional sign, digits, optional fraction, optional exponent
     /// (`1E-8`, `1e-08`). Anything else, such as `0.-10000`, `NaN` or an empty text, is refused.
     ///
+    /// Zeros at the end of the fraction are kept, but where the number would not fit with them: venues that write
+    /// eight fractional digits have tokens of which a level holds more than 92,233,720,368.
+    ///
     /// # Errors
     /// [`DecimalError::Malformed`] for text that is no number, [`DecimalError::OutOfRange`] where the
     /// mantissa does not fit an `i64` or more than 18 fractional digits would be needed.
@@ -85,76 +88,44 @@ impl Decimal {
     }
 
     fn parse_any(text: &[u8]) -> Result<Decimal, DecimalError> {
-        let (negative, mut rest) = match text {
+        let (is_negative, rest) = match text {
             [b'-', rest @ ..] => (true, rest),
             _ => (false, text),
         };
-        let mut mantissa: u64 = 0;
-        let mut overflow = false;
-        let mut whole_digits = 0usize;
-        let mut scale: i32 = 0;
-        let mut fraction_digits = 0usize;
-        let mut push = |digit: u8| match mantissa.checked_mul(10).and_then(|m| m.checked_add(u64::from(digit - b'0'))) {
-            Some(m) => mantissa = m,
-            None => overflow = true,
+        let (whole, rest) = split_digits(rest);
+        let (fraction, rest) = match rest {
+            [b'.', rest @ ..] => split_digits(rest),
+            _ => (&b""[..], rest),
         };
-        while let [digit @ b'0'..=b'9', tail @ ..] = rest {
-            push(*digit);
-            whole_digits += 1;
-            rest = tail;
-        }
-        if let [b'.', tail @ ..] = rest {
-            rest = tail;
-            while let [digit @ b'0'..=b'9', tail @ ..] = rest {
-                push(*digit);
-                fraction_digits += 1;
-                rest = tail;
-            }
-            if fraction_digits == 0 {
-                return Err(DecimalError::Malformed);
-            }
-            scale = i32::try_from(fraction_digits).map_err(|_| DecimalError::OutOfRange)?;
-        }
-        if whole_digits == 0 {
+        // A point wants digits around it.
+        if whole.is_empty() || fraction.is_empty() && text.contains(&b'.') {
             return Err(DecimalError::Malformed);
         }
-        if let [b'e' | b'E', tail @ ..] = rest {
-            let (down, mut digits) = match tail {
-                [b'-', digits @ ..] => (true, digits),
-                [b'+', digits @ ..] => (false, digits),
-                _ => (false, tail),
-            };
-            if digits.is_empty() {
-                return Err(DecimalError::Malformed);
-            }
-            let mut exponent: i32 = 0;
-            while let [digit @ b'0'..=b'9', tail @ ..] = digits {
-                exponent = exponent.saturating_mul(10).saturating_add(i32::from(digit - b'0'));
-                digits = tail;
-            }
-            rest = digits;
-            scale = if down { scale.saturating_add(exponent) } else { scale.saturating_sub(exponent) };
-        }
-        if !rest.is_empty() {
-            return Err(DecimalError::Malformed);
-        }
-        if overflow {
-            return Err(DecimalError::OutOfRange);
+        let exponent = match rest {
+            [] => 0,
+            [b'e' | b'E', rest @ ..] => parse_exponent(rest)?,
+            _ => return Err(DecimalError::Malformed),
+        };
+        let zeros = fraction.iter().rev().take_while(|digit| **digit == b'0').count();
+        let shorter = &fraction[..fraction.len() - zeros];
+        Decimal::assemble(is_negative, whole, fraction, exponent)
+            .or_else(|| Decimal::assemble(is_negative, whole, shorter, exponent))
+            .ok_or(DecimalError::OutOfRange)
+    }
+
+    /// `None` where the number does not fit with just these digits.
+    fn assemble(is_negative: bool, whole: &[u8], fraction: &[u8], exponent: i32) -> Option<Decimal> {
+        let mut digits = whole.iter().chain(fraction);
+        let mut mantissa = digits.try_fold(0i64, |n, digit| n.checked_mul(10)?.checked_add(i64::from(digit - b'0')))?;
+        let mut scale = i32::try_from(fraction.len()).ok()?.saturating_sub(exponent);
+        if mantissa == 0 {
+            scale = scale.clamp(0, i32::from(SCALE_MAX));
         }
         while scale < 0 {
-            if mantissa == 0 {
-                scale = 0;
-                break;
-            }
-            mantissa = mantissa.checked_mul(10).ok_or(DecimalError::OutOfRange)?;
+            mantissa = mantissa.checked_mul(10)?;
             scale += 1;
         }
-        let scale = u8::try_from(scale).map_err(|_| DecimalError::OutOfRange)?;
-        if scale > SCALE_MAX {
-            return Err(DecimalError::OutOfRange);
-        }
-        let mantissa = i64::try_from(mantissa).map_err(|_| DecimalError::OutOfRange)?;
-        Ok(Decimal { mantissa: if negative { -mantissa } else { mantissa }, scale })
+        Decimal::new(if is_negative { -mantissa } else { mantissa }, u8::try_from(scale).ok()?)
     }
 
     /// The digits without the point.
@@ -235,6 +206,26 @@ impl Decimal {
     }
 }
 
+/// The digits that `text` begins with, and what follows them.
+fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count())
+}
+
+/// What follows an `e`.
+fn parse_exponent(text: &[u8]) -> Result<i32, DecimalError> {
+    let (is_negative, text) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    let (digits, rest) = split_digits(text);
+    if digits.is_empty() || !rest.is_empty() {
+        return Err(DecimalError::Malformed);
+    }
+    let exponent = digits.iter().fold(0i32, |n, digit| n.saturating_mul(10).saturating_add(i32::from(digit - b'0')));
+    Ok(if is_negative { -exponent } else { exponent })
+}
+
 impl std::fmt::Display for Decimal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut text = Vec::with_capacity(24);
@@ -287,6 +278,19 @@ mod tests {
         check("1.5E3", Ok((1500, 0)));
         check("9223372036854775807", Ok((i64::MAX, 0)));
         check("0e400000000000", Ok((0, 0)));
+        check("0E-25", Ok((0, 18)));
+    }
+
+    #[test]
+    fn zeros_at_the_end_give_way_to_a_number_that_fits() {
+        check("92233720368.54775807", Ok((i64::MAX, 8)));
+        check("92233720368.54775800", Ok((9_223_372_036_854_775_800, 8)));
+        check("920450188216.00000000", Ok((920_450_188_216, 0)));
+        check("-920450188216.50000000", Ok((-9_204_501_882_165, 1)));
+        check("1.5000000000000000000000", Ok((15, 1)));
+        check("0.00000000000000000000", Ok((0, 18)));
+        check("1.50000000000000000000e3", Ok((1_500, 0)));
+        check("920450188216.00000001", Err(DecimalError::OutOfRange));
     }
 
     #[test]

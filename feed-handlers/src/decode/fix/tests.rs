@@ -142,7 +142,7 @@ fn a_snapshot_is_the_whole_book() {
         ("269=0|270=|271=1|", Reason::Number),
         ("269=0|270=1e1|271=1|", Reason::Number),
         ("269=0|270=+1|271=1|", Reason::Number),
-        ("269=0|270=1234567890.1234567890|271=1|", Reason::NumberRange),
+        ("269=0|270=1234567890.1234567891|271=1|", Reason::NumberRange),
         ("269=0|270=0.00|271=1|", Reason::Price),
         ("269=0|270=1|271=-1|", Reason::Size),
     ] {

@@ -196,7 +196,7 @@ fn refuses_lines_that_cannot_be_read() {
         (r#"{"price":"-1.19195","liquidity":1}"#, Reason::Price),
         (r#"{"price":"1.19195","liquidity":-1}"#, Reason::Size),
         (r#"{"price":"1.19195","liquidity":true}"#, Reason::FieldType),
-        (r#"{"price":"1.1919500000000000000","liquidity":1}"#, Reason::NumberRange),
+        (r#"{"price":"1.1919500000000000001","liquidity":1}"#, Reason::NumberRange),
     ] {
         check(&altered(r#"{"price":"1.19195","liquidity":10000000}"#, to), invalid("bids", reason));
     }
