@@ -14,7 +14,7 @@
 //!
 //! Fields: <https://docs.alpaca.markets/docs/real-time-stock-pricing-data>.
 
-use protocol::Decimal;
+use protocol::{Decimal, Side};
 
 pub use super::alpaca_msgpack::decode_msgpack;
 use super::event::{Age, Bar, Control, EMPTY_LIST, Event, NO_OBJECT, Part, Quote, Symbol, Trade, invalid};
@@ -121,6 +121,7 @@ element! {
     volume: b"v",
     trades: b"n",
     vwap: b"vw",
+    taker: b"tks",
     message: b"msg",
     code: b"code",
 }
@@ -171,10 +172,22 @@ impl<V> Element<V> {
             id: self.id.integer().unwrap_or(None),
             price: present(self.price.decimal())?,
             size: present(self.size.decimal())?,
-            taker: None,
+            taker: self.taker(),
             time: present(self.time.time())?,
             age: Age::Live,
         })
+    }
+
+    /// Told of crypto only.
+    fn taker<'a>(&self) -> Option<Side>
+    where
+        V: Field<'a>,
+    {
+        match self.taker.plain() {
+            Ok(b"B") => Some(Side::Buy),
+            Ok(b"S") => Some(Side::Sell),
+            _ => None,
+        }
     }
 
     fn quote<'a>(&self) -> Result<Quote<'a>, Reason>
@@ -322,6 +335,12 @@ mod tests {
             ("2023-04-06T11:54:26.838232225Z", 1_680_782_066_838_232_225),
         ] {
             becomes(&with("2023-04-06T11:54:26.83915973Z", written), Event::Trade(Trade { time, ..trade }));
+        }
+        for (written, taker) in
+            [(r#""B""#, Some(Side::Buy)), (r#""S""#, Some(Side::Sell)), (r#""""#, None), ("null", None)]
+        {
+            let told = with(r#""s":71"#, &format!(r#""s":71,"tks":{written}"#));
+            becomes(&told, Event::Trade(Trade { taker, ..trade }));
         }
     }
 

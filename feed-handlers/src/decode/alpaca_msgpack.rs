@@ -165,6 +165,19 @@ mod tests {
     #[test]
     fn says_what_the_json_says() {
         check(List(vec![trade()]), &format!("[{TRADE}]"));
+        let bitcoin = [
+            ("T", Text("t")),
+            ("S", Text("BTC/USD")),
+            ("i", Int(7_456_836_641_300_628_344)),
+            ("p", Float(66_832.6)),
+            ("s", Float(0.000946)),
+            ("t", Time(1_775_276_072_161_121_311)),
+            ("tks", Text("B")),
+        ];
+        check(
+            List(vec![map(bitcoin)]),
+            r#"[{"T":"t","S":"BTC/USD","i":7456836641300628344,"p":66832.6,"s":0.000946,"t":"2026-04-04T04:14:32.161121311Z","tks":"B"}]"#,
+        );
         check(
             List(vec![map([
                 ("T", Text("q")),
