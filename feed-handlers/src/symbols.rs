@@ -17,7 +17,7 @@
 //! dark pool such as `XBTUSD.d` is not the lit pair: it is refused.
 //!
 //! Joined names are split by the quote currencies of their venue, the longest first. One list for all venues would be wrong:
-//! `BATUSD` is `BAT/USD`, since Gemini has no `TUSD`, and `PAXGUSD` is `PAXG/USD` although it has `GUSD`.
+//! Gemini's `BATUSD` is `BAT/USD`, since it has no `TUSD`, and `PAXGUSD` is `PAXG/USD` although it has `GUSD`.
 //!
 //! Deliberately absent: tick sizes and asset classes ([`protocol::AssetClass`] goes by the symbol), options, indices, and any
 //! look at a venue's list of products, which would have to be fetched first.
@@ -140,7 +140,7 @@ impl SymbolForm {
 /// The form of a name behind the prefix of an exchange, which is never [`SymbolForm::Prefixed`] again.
 fn of_exchange(exchange: &[u8], name: &[u8]) -> Result<SymbolForm, NameError> {
     let is = |names: &[&str]| names.iter().any(|known| exchange.eq_ignore_ascii_case(known.as_bytes()));
-    let joined = if is(&["BINANCE"]) {
+    let joined = if is(&["BINANCE", "BINANCEUS"]) {
         SymbolForm::Joined(Market::Binance)
     } else if is(&["KRAKEN"]) {
         SymbolForm::Joined(Market::Kraken)
@@ -148,8 +148,8 @@ fn of_exchange(exchange: &[u8], name: &[u8]) -> Result<SymbolForm, NameError> {
         SymbolForm::Joined(Market::Gemini)
     } else if is(&["BITFINEX"]) {
         SymbolForm::Bitfinex
-    } else if is(&["COINBASE", "OANDA", "FXCM", "FOREX", "X", "C"]) {
-        // The last two are Polygon's, for crypto and currencies.
+    } else if is(&["COINBASE", "OANDA", "FXCM", "FOREX", "FHFX", "KUCOIN", "OKEX", "OKX", "X", "C"]) {
+        // The last two are Polygon's, for crypto and currencies. The others write a separator.
         SymbolForm::Joined(Market::Fiat)
     } else if is(&["NASDAQ", "NYSE", "AMEX", "ARCA", "BATS", "IEX"]) {
         return Ok(SymbolForm::Equity);

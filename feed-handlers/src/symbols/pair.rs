@@ -36,9 +36,21 @@ const fn any(code: &'static str) -> JoinedQuote {
     JoinedQuote { code, bases: &[] }
 }
 
+/// What Binance.US, which speaks as Binance does, quotes in `USD`: its own products of 2021, and others whose last letter
+/// makes `USD` look like a stablecoin.
+const BINANCE_US: [&str; 70] = [
+    "AAVE", "ADA", "ALGO", "AMP", "ANKR", "ANT", "APT", "ATOM", "AVAX", "BAND", "BAT", "BCH", "BNB", "BTC", "BUSD",
+    "COMP", "CRV", "DAI", "DASH", "DGB", "DOGE", "EGLD", "ENJ", "EOS", "ETC", "ETH", "FET", "FIL", "FLUX", "GRT",
+    "HBAR", "HNT", "ICX", "IMX", "IOTA", "KNC", "LINK", "LPT", "LTC", "MANA", "MATIC", "MKR", "NANO", "NEO", "OMG",
+    "ONE", "ONT", "OXT", "PAXG", "QTUM", "REP", "RVN", "SHIB", "SNX", "SOL", "STORJ", "SUSHI", "UNI", "USDC", "USDT",
+    "VET", "VTHO", "WAVES", "XLM", "XRP", "XTZ", "ZEC", "ZEN", "ZIL", "ZRX",
+];
+
 /// The quote currencies of Binance's spot market, longest first. It has no market in `USD`, so that `TUSD` and `BUSD` are
-/// never the end of a base and `USD`.
-const BINANCE: [JoinedQuote; 47] = [
+/// never the end of a base and `USD`, but for the products of Binance.US, all of which are known.
+const BINANCE: [JoinedQuote; 49] = [
+    JoinedQuote { code: "USD", bases: &BINANCE_US },
+    any("RLUSD"),
     any("BFUSD"),
     any("FDUSD"),
     JoinedQuote { code: "AEUR", bases: &["EUR", "USDT"] },
@@ -88,9 +100,11 @@ const BINANCE: [JoinedQuote; 47] = [
     any("KZT"),
 ];
 
-/// Gemini's. `GUSD` is quoted for two bases only: `PAXGUSD` is gold in dollars.
-const GEMINI: [JoinedQuote; 14] = [
-    JoinedQuote { code: "GUSD", bases: &["BTC", "ETH"] },
+/// Gemini's. What ends in `GUSD` is quoted in that, but for gold and a stablecoin whose names end in a `G`.
+const GEMINI: [JoinedQuote; 16] = [
+    JoinedQuote { code: "USD", bases: &["PAXG", "USDG"] },
+    any("RLUSD"),
+    any("GUSD"),
     any("USDC"),
     any("USDT"),
     any("BCH"),

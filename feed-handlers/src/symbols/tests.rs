@@ -173,11 +173,23 @@ fn joined_pairs_are_split_as_their_market_does() {
             ("BTCEURI", "BTC/EURI"),
             ("1000SATSFDUSD", "1000SATS/FDUSD"),
             ("ETHBTC", "ETH/BTC"),
+            ("XRPRLUSD", "XRP/RLUSD"),
+            ("OPTUSD", "OP/TUSD"),
+            // Binance.US.
+            ("BTCUSD", "BTC/USD"),
+            ("BNBUSD", "BNB/USD"),
+            ("USDTUSD", "USDT/USD"),
+            ("ZRXUSD", "ZRX/USD"),
+            ("OMGBUSD", "OMG/BUSD"),
         ],
     );
     check(
         SymbolForm::Joined(Market::Gemini),
         &[
+            ("btcrlusd", "BTC/RLUSD"),
+            ("avaxgusd", "AVAX/GUSD"),
+            ("paxggusd", "PAXG/GUSD"),
+            ("usdgusd", "USDG/USD"),
             ("BTCUSD", "BTC/USD"),
             ("btcgusd", "BTC/GUSD"),
             ("paxgusd", "PAXG/USD"),
@@ -215,7 +227,7 @@ fn joined_pairs_are_split_as_their_market_does() {
             ],
         );
     }
-    check_refused(SymbolForm::Joined(Market::Binance), &[("BTCUSD", NameError::UnknownQuote)]);
+    check_refused(SymbolForm::Joined(Market::Binance), &[("XYZUSD", NameError::UnknownQuote)]);
     check_refused(SymbolForm::Joined(Market::Binance), &[("BTC.USDT", byte(b'.'))]);
     check_refused(SymbolForm::Joined(Market::Kraken), &[("XBTUSD.d", NameError::UnknownQuote)]);
 }
@@ -262,6 +274,9 @@ fn bitfinex_and_prefixes() {
             ("X:BTCUSD", "BTC/USD"),
             ("X:BTC-USD", "BTC/USD"),
             ("C:EURUSD", "EUR/USD"),
+            ("FHFX:EUR-USD", "EUR/USD"),
+            ("KUCOIN:BTC-USDT", "BTC/USDT"),
+            ("BINANCEUS:BTCUSD", "BTC/USD"),
             ("NYSE:BRK.B", "BRK.B"),
             ("AAPL", "AAPL"),
         ],
