@@ -25,6 +25,9 @@ use super::{DecodeError, Reason};
 const NANOS_PER_MINUTE: i64 = 60_000_000_000;
 const NANOS_PER_DAY: i64 = 1_440 * NANOS_PER_MINUTE;
 
+/// How the key of a stock's quote begins. Keys of some plans say more: `Global Quote - DATA DELAYED BY 15 MINUTES`.
+const GLOBAL_QUOTE: &[u8] = b"Global Quote";
+
 /// Decodes an answer that names its instrument itself: one about a stock.
 ///
 /// # Errors
@@ -46,7 +49,7 @@ pub fn decode_answer<'a>(
     let answer = Answer::read(frame)?;
     match (answer.table, answer.refusal) {
         (Some((key, table)), _) if !is_empty(table) => match key {
-            b"Global Quote" => on_event(Event::Bar(DayQuote::read(table)?.bar()?)),
+            _ if key.starts_with(GLOBAL_QUOTE) => on_event(Event::Bar(DayQuote::read(table)?.bar()?)),
             b"Realtime Currency Exchange Rate" => on_event(match Rate::read(table)?.quote(asked)? {
                 Some(quote) => Event::Quote(quote),
                 None => Event::Ignored { kind: key },
@@ -88,10 +91,10 @@ impl<'a> Answer<'a> {
             let value = scanner.value()?;
             match (key, value.kind) {
                 (b"Meta Data", Kind::Object) => answer.meta = Some(value.raw),
-                (b"Global Quote" | b"Realtime Currency Exchange Rate", Kind::Object) => {
+                (b"Realtime Currency Exchange Rate", Kind::Object) => answer.table = Some((key, value.raw)),
+                (_, Kind::Object) if key.starts_with(GLOBAL_QUOTE) || key.starts_with(b"Time Series") => {
                     answer.table = Some((key, value.raw));
                 }
-                (_, Kind::Object) if key.starts_with(b"Time Series") => answer.table = Some((key, value.raw)),
                 (b"Note" | b"Information" | b"Error Message", Kind::Text | Kind::EscapedText) => {
                     answer.refusal = Some(refusal(key, value.raw));
                 }
@@ -388,6 +391,7 @@ mod tests {
         let prices = ["112.6300", "113.1700", "110.6400", "112.1300"];
         let day = bar("MSFT", 1_440, "2018-10-05T04:00:00Z", prices, "29062853", true);
         check(MSFT_DAY, Ok(&[day]));
+        check(&MSFT_DAY.replace("Global Quote", "Global Quote - DATA DELAYED BY 15 MINUTES"), Ok(&[day]));
     }
 
     #[test]
