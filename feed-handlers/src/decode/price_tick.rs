@@ -16,6 +16,9 @@ use super::{DecodeError, Reason};
 
 const NANOS_PER_MINUTE: i64 = 60_000_000_000;
 
+/// Bytes of a clock without seconds, `2021-04-17T16:43`.
+const MINUTES_BYTES: usize = 16;
+
 /// Decodes one record: [`Event::Provider`], its trade, and its quote where both sides of it are told. A quote that
 /// cannot be believed is [`Event::Invalid`], and the trade stands.
 ///
@@ -107,26 +110,34 @@ fn top(price: Decimal, size: Option<Decimal>) -> Result<Option<Top>, Reason> {
     Ok(price.is_positive().then_some(Top { price, size }))
 }
 
-/// Milliseconds since 1970, with their fractions where the ingester has such, or an ISO 8601 text.
+/// Milliseconds since 1970, as a number or a text of digits, with their fractions where the ingester has such; or an ISO 8601
+/// text.
 fn timestamp(value: Value<'_>) -> Result<Option<i64>, Reason> {
     match value.kind {
-        Kind::Text => iso_8601(value.raw).map(Some).ok_or(Reason::Time),
+        Kind::Text if !value.raw.iter().all(u8::is_ascii_digit) => iso_8601(value.raw).map(Some).ok_or(Reason::Time),
         // Six digits behind the point are nanoseconds.
         _ => decimal(value)?.map(|ms| ms.rescale(6).map(Decimal::mantissa).ok_or(Reason::Time)).transpose(),
     }
 }
 
 /// Reads `2021-04-17T16:43:37.075687+00:00` and what else is usual: `Z`, an offset without its colon or its minutes, a
-/// space for the `T`. `None` where the zone is missing.
+/// space for the `T`, a comma for the point, and no seconds where they are zero, as Java writes it. `None` where the zone
+/// is missing.
 fn iso_8601(text: &[u8]) -> Option<i64> {
     let (clock, ahead_minutes) = split_zone(text)?;
     // 19 characters, a point, 9 digits, and the `Z`.
     let mut rfc3339 = [0; 30];
-    let end = clock.len();
+    let mut end = clock.len();
     rfc3339.get_mut(..end)?.copy_from_slice(clock);
+    if end == MINUTES_BYTES {
+        rfc3339[end..end + 3].copy_from_slice(b":00");
+        end += 3;
+    }
     *rfc3339.get_mut(end)? = b'Z';
-    if rfc3339[10] == b' ' {
-        rfc3339[10] = b'T';
+    for (at, from, to) in [(10, b' ', b'T'), (19, b',', b'.')] {
+        if rfc3339[at] == from {
+            rfc3339[at] = to;
+        }
     }
     parse_rfc3339(&rfc3339[..=end])?.checked_sub(ahead_minutes * NANOS_PER_MINUTE)
 }
@@ -264,6 +275,7 @@ mod tests {
             (":100,", ":\"100\","),
             ("1618677817075", "1618677817075.000"),
             ("1618677817075", "1.618677817075e12"),
+            ("1618677817075", "\"1618677817075\""),
             ("134.1600", "\"134.1600\""),
         ] {
             check(&AAPL.replace(from, to), Ok(&[provider, trade, Event::Quote(quote)]));
@@ -283,8 +295,12 @@ mod tests {
             "2021-04-17T12:43:37.075-04:00",
             "2021-04-17T22:13:37.075+0530",
             "2021-04-18T01:43:37.075+09",
+            "2021-04-17T16:43:37,075Z",
         ] {
             assert_eq!(iso_8601(text.as_bytes()), Some(TIME), "{text}");
+        }
+        for text in ["2021-04-17T16:43Z", "2021-04-17 18:43+02:00"] {
+            assert_eq!(iso_8601(text.as_bytes()), Some(TIME - 37_075_000_000), "{text}");
         }
         for text in [
             "",
@@ -295,7 +311,10 @@ mod tests {
             "2021-04-17T16:43:37.075+05:60",
             "2021-04-17T16:43:37.075+0a:00",
             "2021-04-17T16:43:37.0750000000Z",
-            "2021-04-17T16:43Z",
+            "2021-04-17T16:4Z",
+            "2021-04-17T16:43:Z",
+            "2021-04-17T16:43:37,Z",
+            "2021-04-17T16:43:37,0,5Z",
             "0001-01-01T00:00:00Z",
             "1618677817075",
         ] {
@@ -304,7 +323,7 @@ mod tests {
         let (provider, trade, quote) = aapl();
         let zoned = AAPL.replace("1618677817075", r#""2021-04-17T18:43:37.075+02:00""#);
         check(&zoned, Ok(&[provider, trade, Event::Quote(quote)]));
-        refuses("1618677817075", r#""1618677817075""#, DecodeError::Field { field: "timestamp", reason: Reason::Time });
+        refuses("1618677817075", r#""""#, DecodeError::Field { field: "timestamp", reason: Reason::Number });
     }
 
     proptest! {
