@@ -12,6 +12,7 @@
 //!   price, and each bid or offer of an entry replaces what stands at its price. An entry that names no price, such
 //!   as a deletion by id alone, cannot be applied: it is [`Event::Invalid`], and the book is to be asked for anew.
 //! - A snapshot (W) with neither bids nor offers, yet other entries, says nothing of the book. Its trades are old.
+//! - An instrument is what 55 calls it or, where that is missing or `[N/A]`, the number of 48, as LMAX does.
 //! - A trade without a time of its own (60, or 272 and 273) has the message's: 60 before the group, or else 52.
 //! - What Binance adds is read: 25043 and 25044 number the changes of a book. With 25044 alone an entry of X is the
 //!   best price in place of the one before, which a book of levels cannot hold: it is [`Event::Ignored`].
@@ -32,6 +33,9 @@ pub use super::fix_fields::frame_end;
 
 /// How the headline of Binance's news of maintenance begins; it sends no other news.
 const CLOSING_HEADLINE: &[u8] = b"Your connection is about to be closed";
+
+/// Bytes of a date, `20241019`.
+const DATE_BYTES: usize = 8;
 
 /// Decodes one message, which [`frame_end`] cut off the stream, and hands its events to `on_event`. Never panics,
 /// whatever the bytes.
@@ -138,6 +142,7 @@ impl<'a> Message<'a> {
                 373 | 380 | 281 => &mut message.reject_reason,
                 25016 => &mut message.error_code,
                 268 => &mut message.entry_count,
+                48 => &mut message.common.security_id,
                 55 => &mut message.common.symbol,
                 60 => &mut message.common.transact_time,
                 25043 => &mut message.common.first_update,
@@ -204,6 +209,7 @@ impl<'a> MarketData<'a> {
                 entry = entry.heir();
             }
             let place = match field.tag {
+                48 => &mut entry.security_id,
                 55 => &mut entry.symbol,
                 60 => &mut entry.transact_time,
                 269 => &mut entry.kind,
@@ -323,6 +329,7 @@ struct Entry<'a> {
     action: Option<&'a [u8]>,
     kind: Option<&'a [u8]>,
     symbol: Option<&'a [u8]>,
+    security_id: Option<&'a [u8]>,
     price: Option<&'a [u8]>,
     size: Option<&'a [u8]>,
     transact_time: Option<&'a [u8]>,
@@ -337,12 +344,14 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// The entry that follows, as long as it says nothing of its own.
     fn heir(&self) -> Entry<'a> {
-        let Entry { symbol, first_update, last_update, .. } = *self;
-        Entry { symbol, first_update, last_update, ..Entry::default() }
+        let Entry { symbol, security_id, first_update, last_update, .. } = *self;
+        Entry { symbol, security_id, first_update, last_update, ..Entry::default() }
     }
 
+    /// `[N/A]` is what a symbol has to be where there is none.
     fn symbol(&self) -> Option<Symbol<'a>> {
-        self.symbol.filter(|name| !name.is_empty()).map(Symbol::Text)
+        let name = self.symbol.filter(|name| !matches!(*name, b"" | b"[N/A]"));
+        name.or(self.security_id.filter(|id| !id.is_empty())).map(Symbol::Text)
     }
 
     /// Whether it is about a level. An entry without a type is, so that the book is not trusted where one is cut short.
@@ -368,6 +377,8 @@ impl<'a> Entry<'a> {
         match (self.transact_time, self.date, self.time) {
             (Some(_), ..) => timestamp(self.transact_time),
             (None, Some(date), Some(time)) => date_and_time(date, time).map(Some),
+            // Deribit writes both into the one.
+            (None, Some(date), None) if date.len() > DATE_BYTES => timestamp(self.date),
             // A time of a day that nobody names is none.
             (None, ..) => Ok(None),
         }

@@ -151,6 +151,43 @@ fn a_snapshot_is_the_whole_book() {
     }
 }
 
+/// As LMAX names instruments, in a message of 2014 without the checksum that it came with.
+#[test]
+fn an_instrument_may_be_named_by_a_number() {
+    let book = "268=2|269=0|270=9855.2|271=20|272=20141211|273=08:55:53.261|269=1|270=9856.7|271=30|";
+    for name in ["48=100097|22=8|", "55=[N/A]|48=100097|22=8|", "55=|48=100097|"] {
+        let frame = message("W", &format!("262=1|{name}{book}"));
+        let [_, Event::BookBegin(begin), ..] = events(&frame).unwrap()[..] else { panic!("{}", frame.escape_ascii()) };
+        assert_eq!(begin.symbol, Symbol::Text(b"100097"));
+    }
+    refuses(&message("W", &format!("262=1|48=|{book}")), DecodeError::Missing { field: "Symbol" });
+    let changes = "268=2|279=0|269=0|48=100097|270=1|271=2|279=0|269=0|48=100099|55=AAPL|270=3|271=4|";
+    check_message(
+        "X",
+        changes,
+        &[
+            begin("100097", BookScope::Change, None),
+            bid("1", "2"),
+            end(SENT),
+            begin("AAPL", BookScope::Change, None),
+            bid("3", "4"),
+            end(SENT),
+        ],
+    );
+}
+
+/// As Deribit writes them.
+#[test]
+fn the_date_of_an_entry_may_hold_its_time() {
+    let trade = "268=1|269=2|270=59765.5|271=1.0|272=";
+    for (date, time) in [("20241019-05:40:11.464", TRADED), ("20241019", SENT), ("20241019|273=05:40:11.464", TRADED)] {
+        let frame = message("W", &format!("55=BTC-PERPETUAL|{trade}{date}|"));
+        let [_, Event::Trade(trade)] = events(&frame).unwrap()[..] else { panic!("{date}") };
+        assert_eq!(trade.time, time, "{date}");
+    }
+    check_message("W", &format!("55=A|{trade}2024-10-19T05:40|"), &[faulty(Some("A"), Part::Trade, Reason::Time)]);
+}
+
 #[test]
 fn a_refresh_changes_levels() {
     check_message(
