@@ -26,5 +26,6 @@ fuzz_target!(|frame: &[u8]| {
     let mut said = 0;
     decode_binary(frame, &mut |event| said += usize::from(!matches!(event, Event::Trade(_))))
         .expect("packets that fill the frame");
-    assert_eq!(said, count);
+    // A frame without packets says so.
+    assert_eq!(said, count.max(1));
 });

@@ -32,15 +32,28 @@ pub fn decode<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Resu
     scanner.end()?;
     match value.kind {
         Kind::Object => Object::read(value.raw)?.events(on_event),
-        Kind::Array => each_object(value.raw, Object::scan, |object| match object {
+        Kind::Array => objects(value.raw, on_event),
+        _ => Err(DecodeError::Syntax { offset: 0 }),
+    }
+}
+
+/// The elements of `list`, which was scanned before.
+fn objects<'a>(list: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Result<(), DecodeError> {
+    let mut is_empty = true;
+    each_object(list, Object::scan, |object| {
+        is_empty = false;
+        match object {
             Some(object) => object.events(on_event),
             None => {
                 on_event(NO_OBJECT);
                 Ok(())
             }
-        }),
-        _ => Err(DecodeError::Syntax { offset: 0 }),
+        }
+    })?;
+    if is_empty {
+        on_event(Event::Ignored { kind: b"[]" });
     }
+    Ok(())
 }
 
 members! {
@@ -430,7 +443,7 @@ mod tests {
         ] {
             check(frame, Ok(&[Event::Ignored { kind: kind.as_bytes() }]));
         }
-        check("[]", Ok(&[]));
+        check("[]", Ok(&[Event::Ignored { kind: b"[]" }]));
     }
 
     #[test]

@@ -50,7 +50,11 @@ pub fn decode_binary<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) 
         on_event(Event::Heartbeat(Heartbeat { symbol: None, time: None }));
         return Ok(());
     }
-    for bytes in packed(frame)? {
+    let packets = packed(frame)?;
+    if frame.len() == 2 {
+        on_event(Event::Ignored { kind: b"empty" });
+    }
+    for bytes in packets {
         match Packet::read(bytes) {
             Some(Packet::Full(full)) => {
                 if let Some(trade) = full.trade() {
@@ -307,10 +311,13 @@ impl<'a> Full<'a> {
         })
     }
 
-    /// The last trade, if there was one.
+    /// The last trade, if there was one: of the day before only the time and the price may be left.
     #[inline]
     fn trade(self) -> Option<Trade<'a>> {
         let summary = self.summary();
+        if summary.last_quantity() == 0 {
+            return None;
+        }
         Some(Trade {
             symbol: Symbol::Token(summary.token()),
             id: None,
@@ -420,6 +427,9 @@ mod tests {
         check(&frame(&[&closed]), Ok(&[Event::Quote(Quote { ask: None, time: None, ..quote })]));
         closed[64..].fill(0);
         check(&frame(&[&closed]), Ok(&[Event::Quote(Quote { bid: None, ask: None, time: None, ..quote })]));
+        let mut untraded = bytes(FULL);
+        untraded[8..12].fill(0);
+        check(&frame(&[&untraded]), Ok(&[Event::Quote(quote)]));
         let mut negative = bytes(FULL);
         negative[128..132].copy_from_slice(&(-250i32).to_be_bytes());
         let ask = top("-2.50", "172");
@@ -456,7 +466,7 @@ mod tests {
         );
         let legacy = [&bytes(FULL)[..44], &bytes(FULL)[64..]].concat();
         check(&frame(&[&legacy]), Ok(&[ignored("legacy")]));
-        check(&frame(&[]), Ok(&[]));
+        check(&frame(&[]), Ok(&[ignored("empty")]));
     }
 
     #[test]
