@@ -127,6 +127,30 @@ pub(super) fn unix_time(value: Value<'_>, unit_ns: i64) -> Result<Option<i64>, R
     time.map(Some).ok_or(Reason::Time)
 }
 
+/// Seconds since 1970, with up to nine digits behind the point, as Unix ns.
+pub(super) fn unix_seconds(value: Value<'_>) -> Result<Option<i64>, Reason> {
+    let Some(text) = scalar(value)? else { return Ok(None) };
+    parse_unix_seconds(text).map(Some).ok_or(Reason::Time)
+}
+
+fn parse_unix_seconds(text: &[u8]) -> Option<i64> {
+    let (seconds, fraction) = match text.iter().position(|byte| *byte == b'.') {
+        Some(point) => (&text[..point], Some(&text[point + 1..])),
+        None => (text, None),
+    };
+    let number = |digits: &[u8]| {
+        let digit =
+            |n: i64, byte: &u8| n.checked_mul(10)?.checked_add(byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?);
+        if digits.is_empty() { None } else { digits.iter().try_fold(0, digit) }
+    };
+    let ns = match fraction {
+        Some(digits) if digits.len() <= 9 => number(digits)? * 10i64.pow(9 - digits.len() as u32),
+        Some(_) => return None,
+        None => 0,
+    };
+    number(seconds)?.checked_mul(1_000_000_000)?.checked_add(ns)
+}
+
 pub(super) fn boolean(value: Value<'_>) -> Result<Option<bool>, Reason> {
     match value.kind {
         Kind::Bool => Ok(Some(value.raw == b"true")),

@@ -1,10 +1,11 @@
-//! Kraken WebSocket v2 frames: `book`, `trade`, `ticker`, `ohlc`, `heartbeat`, `status`, and answers to requests.
+//! Kraken WebSocket v2 frames: `book`, `trade`, `ticker`, `ohlc`, `heartbeat`, `status`, and answers to requests. Those of
+//! v1, which are arrays or have an `event`, are read by [`super::kraken_v1`].
 //!
 //! Pure: a frame is scanned to its end and its envelope checked before any event is handed out; its `data` is walked after
 //! that, and an element that cannot be read is [`Event::Invalid`] while the others stand. Numbers stand bare in the JSON and
-//! keep their text: the checksum of a book is over the digits, trailing zeros and all. Deliberately absent: v1 of the
-//! protocol (its data are arrays, so its frames are refused), `instrument`, and what only signed-in users get, which
-//! is [`Event::Ignored`]; and the checksum itself, which is the book's, [`crate::book::Book::checksum_kraken`].
+//! keep their text: the checksum of a book is over the digits, trailing zeros and all. Deliberately absent:
+//! `instrument`, and what only signed-in users get, which is [`Event::Ignored`]; and the checksum itself, which is the
+//! book's, [`crate::book::Book::checksum_kraken`].
 //!
 //! What a user of the events must know:
 //! - Nothing is numbered but trades. Lost changes of a book show in its checksum, against the book cut to the depth that
@@ -22,20 +23,26 @@ use super::event::{
 use super::field::{
     array, boolean, decimal, integer, list, optional, plain, present, present_top, shown, symbol, text, time,
 };
-use super::json::{Kind, each_object, members};
-use super::{DecodeError, Reason};
+use super::json::{Kind, Scanner, each_object, members};
+use super::{DecodeError, Reason, kraken_v1};
 
 const NANOS_PER_MINUTE: i64 = 60_000_000_000;
 
 /// Decodes one frame and hands its events to `on_event`, in order. Never panics, whatever the bytes.
 ///
 /// # Errors
-/// [`DecodeError`] where the frame is no JSON object, is neither a message of a channel nor an answer, or lacks the type or
-/// the data of a channel that is taken. No event has been handed out then.
+/// [`DecodeError`] where the frame is no JSON object or array, is neither a message of a channel nor an answer, or lacks the
+/// type or the data of a channel that is taken. No event has been handed out then.
 pub fn decode<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Result<(), DecodeError> {
+    if Scanner::new(frame).peek()? == b'[' {
+        return kraken_v1::decode(frame, on_event);
+    }
     let message = Message::read(frame)?;
     if message.channel.kind == Kind::Absent {
-        on_event(message.answer()?);
+        on_event(match message.event.kind {
+            Kind::Absent => message.answer()?,
+            _ => kraken_v1::event(message.event, message.status, message.error_message)?,
+        });
         return Ok(());
     }
     let name = text(message.channel, "channel")?;
@@ -118,6 +125,10 @@ members! {
         success: b"success",
         error: b"error",
         time_out: b"time_out",
+        // Of v1.
+        event: b"event",
+        status: b"status",
+        error_message: b"errorMessage",
     }
 }
 

@@ -23,6 +23,7 @@ pub mod itch;
 mod json;
 pub mod kite;
 pub mod kraken;
+mod kraken_v1;
 mod lanes;
 pub mod mold;
 pub mod mold_merge;

@@ -16,7 +16,7 @@
 use protocol::{Decimal, parse_rfc3339};
 
 use super::event::{Age, Control, Event, Heartbeat, Part, Quote, Symbol, Top, invalid};
-use super::field::{array, boolean, decimal, optional, required, shown, symbol, text};
+use super::field::{array, boolean, decimal, optional, required, shown, symbol, text, unix_seconds};
 use super::json::{Kind, Value, each_element, members};
 use super::{DecodeError, Reason};
 
@@ -191,28 +191,13 @@ impl Bucket<'_> {
 fn time(value: Value<'_>) -> Result<Option<i64>, Reason> {
     match value.kind {
         Kind::Absent | Kind::Null => Ok(None),
-        Kind::Text => parse_rfc3339(value.raw).or_else(|| parse_unix(value.raw)).map(Some).ok_or(Reason::Time),
+        Kind::Text => match parse_rfc3339(value.raw) {
+            Some(time) => Ok(Some(time)),
+            None => unix_seconds(value),
+        },
         _ => Err(Reason::FieldType),
     }
 }
 
-/// Seconds since 1970, with up to nine digits behind the point, as Unix ns.
-fn parse_unix(text: &[u8]) -> Option<i64> {
-    let (seconds, fraction) = match text.iter().position(|byte| *byte == b'.') {
-        Some(point) => (&text[..point], Some(&text[point + 1..])),
-        None => (text, None),
-    };
-    let number = |digits: &[u8]| {
-        let digit =
-            |n: i64, byte: &u8| n.checked_mul(10)?.checked_add(byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?);
-        if digits.is_empty() { None } else { digits.iter().try_fold(0, digit) }
-    };
-    let ns = match fraction {
-        Some(digits) if digits.len() <= 9 => number(digits)? * 10i64.pow(9 - digits.len() as u32),
-        Some(_) => return None,
-        None => 0,
-    };
-    number(seconds)?.checked_mul(1_000_000_000)?.checked_add(ns)
-}
 #[cfg(test)]
 mod tests;

@@ -259,11 +259,6 @@ fn refuses_frames_that_cannot_be_read() {
     let invalid = |field, reason| DecodeError::Field { field, reason };
     refuses("", DecodeError::Truncated { offset: 0 });
     refuses("{}", missing("channel"));
-    // v1 of the protocol.
-    refuses(r#"[119930880,{"b":[["0.0279","0.0","1629157025.7"]],"c":"974942666"},"book-10","XBT/USD"]"#, {
-        DecodeError::Syntax { offset: 0 }
-    });
-    refuses(r#"{"event":"heartbeat"}"#, missing("channel"));
     refuses(r#"{"channel":null,"type":"update"}"#, missing("channel"));
     refuses(r#"{"channel":["book"]}"#, invalid("channel", Reason::FieldType));
     refuses(r#"{"channel":"bo\u006fk","type":"update","data":[]}"#, invalid("channel", Reason::FieldType));
