@@ -11,6 +11,7 @@
 //! Deliberately absent: sockets and clocks (a source passes the time of receipt).
 
 mod books;
+mod old_trades;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use foldhash::fast::RandomState;
 use protocol::{Decimal, InstrumentId, InstrumentTable, Quote, SourceId, Tick, TickBody, TickFlags, Trade};
 
 use self::books::{Applied, Loss, ProductBook};
+use self::old_trades::OldTrade;
 use crate::book::Book;
 use crate::continuity::{Rising, TradeIds, TradeVerdict};
 use crate::dead_letter::{DeadLetter, DeadLetters};
@@ -121,6 +123,8 @@ pub struct Feed {
     /// The same by instrument: a venue may have several names for one, and its numbers are those of the instrument.
     by_instrument: HashMap<InstrumentId, usize, RandomState>,
     products: Vec<Product>,
+    /// Products of which the frame under way held old trades.
+    with_old_trades: Vec<usize>,
     times: LapTimes,
     /// The number of the connection's last message.
     line: Option<u64>,
@@ -144,6 +148,7 @@ struct Product {
     name: Box<str>,
     instrument: InstrumentId,
     trades: TradeIds,
+    old: Option<OldTrade>,
     trade_lap: LapNumbers,
     tickers: Rising<u64>,
     ticker_lap: LapNumbers,
@@ -184,6 +189,7 @@ impl Feed {
             by_token: HashMap::default(),
             by_instrument: HashMap::default(),
             products: Vec::new(),
+            with_old_trades: Vec::new(),
             times: LapTimes::default(),
             line: None,
             flags: TickFlags::default(),
@@ -221,6 +227,7 @@ impl Feed {
         if let Err(error) = decode(&mut |event| self.handle_event(event, ts_recv)) {
             self.refuse(frame, error, ts_recv);
         }
+        self.settle_old_trades(ts_recv);
         if let Some((part, reason)) = self.fault.take() {
             self.bury(frame, part, reason, ts_recv);
         }
@@ -317,7 +324,7 @@ impl Feed {
                 self.outcome.is_alive = true;
                 match trade.age {
                     Age::Live => self.handle_trade(&trade, ts_recv),
-                    Age::Old => self.handle_old_trade(&trade, ts_recv),
+                    Age::Old => self.take_old_trade(&trade),
                 }
             }
             Event::Quote(quote) => {
@@ -411,6 +418,7 @@ impl Feed {
 
     fn handle_trade(&mut self, trade: &VenueTrade<'_>, ts_recv: i64) {
         let Some(at) = self.product(trade.symbol) else { return };
+        self.settle_old_trades_of(at, ts_recv);
         let product = &mut self.products[at];
         let (mut id, mut missed) = (trade.id, 0);
         if let (Some(number), venue::TradeIds::Contiguous) = (trade.id, self.venue.trade_ids()) {
@@ -465,23 +473,6 @@ impl Feed {
         self.flags.outlier = finding == Finding::Outlier;
         if self.flags.outlier {
             self.count(FeedCounter::Outliers);
-        }
-    }
-
-    fn handle_old_trade(&mut self, trade: &VenueTrade<'_>, ts_recv: i64) {
-        let Some(at) = self.product(trade.symbol) else { return };
-        let (Some(id), venue::TradeIds::Contiguous) = (trade.id, self.venue.trade_ids()) else {
-            return self.count(FeedCounter::OldState);
-        };
-        let product = &mut self.products[at];
-        let id = product.trade_lap.shifted_old(id);
-        let missed = product.trades.on_last_match(id);
-        if missed == 0 {
-            return self.count(FeedCounter::OldState);
-        }
-        match self.times.shifted(trade.time) {
-            Some(ts_event) => self.publish_gap(at, missed, ts_event, ts_recv),
-            None => self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Time, ts_recv),
         }
     }
 
@@ -697,6 +688,7 @@ impl Feed {
             name,
             instrument,
             trades: TradeIds::default(),
+            old: None,
             trade_lap: LapNumbers::default(),
             tickers: Rising::default(),
             ticker_lap: LapNumbers::default(),

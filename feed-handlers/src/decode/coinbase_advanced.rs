@@ -7,8 +7,8 @@
 //! what only signed-in users get; these are [`Event::Ignored`].
 //!
 //! What a user of the events must know:
-//! - The snapshot of `market_trades` holds old trades, the newest first, and is handed out in that order: so what was missed
-//!   is told once. An update of several trades begins with the newest too, and is handed out oldest first.
+//! - The snapshot of `market_trades` holds old trades, the newest first, and is handed out in that order. An update of
+//!   several trades begins with the newest too, and is handed out oldest first.
 //! - A quote has no time of its own; it bears that of its frame.
 //! - Candles are never said to be final, so all are in progress, those of the past that a snapshot holds too.
 //! - Where a change to a book cannot be put to a symbol, [`Event::Invalid`] of [`Part::Level`] has none: it may concern

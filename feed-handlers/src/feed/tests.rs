@@ -557,6 +557,40 @@ fn what_is_invalid_becomes_a_dead_letter() {
     assert_eq!((counters.count(C::DeadLetters), counters.count(C::DeadLettersDropped)), (3, 0));
 }
 
+/// What a subscription says first may be the last fifty trades, and either end of them may come first.
+#[test]
+fn old_trades_of_a_frame_are_one_state() {
+    let price = Decimal::parse(b"1.5").unwrap();
+    let trade = |(name, id, age): (&'static str, u64, Age)| {
+        let symbol = Symbol::Text(name.as_bytes());
+        let (id, taker, time) = (Some(id), Some(protocol::Side::Buy), MIDNIGHT_NS);
+        Event::Trade(VenueTrade { symbol, id, price, size: price, taker, time, age })
+    };
+    let check = |old: [u64; 3]| {
+        let (mut feed, mut reader) = new_feed(UnknownSymbols::Learn, &[]);
+        let mut take = |trades: &[(&'static str, u64, Age)]| {
+            feed.handle(b"", RECEIVED, |on_event| {
+                trades.iter().for_each(|told| on_event(trade(*told)));
+                Ok(())
+            });
+            drain(&mut reader)
+        };
+        let state = |from: u64| old.map(|id| ("A-B", from + id, Age::Old));
+        assert_eq!(take(&state(10)), [""; 0], "never seen");
+        assert_eq!(take(&[("A-B", 13, Age::Live)]), ["trade 13 1.5x1.5 Buy @0"]);
+        assert_eq!(take(&state(11)), [""; 0], "they are known, or told with the others");
+        // A second product between them, and a trade of the first one behind them.
+        let [a, b, c] = state(20);
+        let mixed = [a, ("C-D", 7, Age::Old), b, c, ("A-B", 23, Age::Live)];
+        assert_eq!(take(&mixed), ["gap 9 @0", "trade 23 1.5x1.5 Buy @0"]);
+        let count = |counter| feed.counters().count(counter);
+        assert_eq!((count(C::OldState), count(C::Gaps), count(C::TradesMissed)), (9, 1, 9));
+    };
+    check([0, 1, 2]);
+    check([2, 1, 0]);
+    check([1, 2, 0]);
+}
+
 #[test]
 fn two_names_of_one_product_are_numbered_as_one() {
     let (mut feed, mut reader) = new_feed(UnknownSymbols::Learn, &[]);
