@@ -159,8 +159,8 @@ struct Product {
     book: Option<Box<ProductBook>>,
     /// The last quote made of the book.
     top: Option<Quote>,
-    /// Time, price and size of the last trade.
-    told: Option<(i64, Decimal, Decimal)>,
+    /// Time, price, size and number of the last trade.
+    told: Option<(i64, Decimal, Decimal, Option<u64>)>,
     prices: LastPrices,
     /// Times of the latest trade and quote that were published, Unix ns.
     latest_trade: i64,
@@ -432,7 +432,7 @@ impl Feed {
             }
             id = Some(number);
         }
-        let told = (trade.time, trade.price, trade.size);
+        let told = (trade.time, trade.price, trade.size, trade.id);
         let is_same = product.told.replace(told) == Some(told);
         if is_same && self.venue.tells_trades_again() {
             self.quality.repeat(ts_recv);

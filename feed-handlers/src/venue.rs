@@ -156,8 +156,8 @@ impl Venue {
         }
     }
 
-    /// Whether the venue says the last trade again with whatever else changes: one with the same time, price and size as
-    /// the one before is the same trade. Elsewhere it is another one.
+    /// Whether the venue says the last trade again with whatever else changes: one with the same time, price, size and
+    /// number, or none, as the one before is the same trade. Elsewhere it is another one.
     pub const fn tells_trades_again(self) -> bool {
         matches!(self, Venue::Kite | Venue::IexCloud)
     }

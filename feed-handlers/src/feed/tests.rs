@@ -51,7 +51,13 @@ impl Step {
     }
 }
 
-fn new_feed(unknown: UnknownSymbols, known: &[&str]) -> (Feed, Reader<Tick>) {
+fn feed_of(
+    venue: Venue,
+    quotes: QuoteOrigin,
+    unknown: UnknownSymbols,
+    known: &[&str],
+    dead_letters: Option<DeadLetters>,
+) -> (Feed, Reader<Tick>) {
     let instruments = Arc::new(InstrumentTable::with_capacity(2));
     for symbol in known {
         instruments.learn(symbol).unwrap();
@@ -59,18 +65,22 @@ fn new_feed(unknown: UnknownSymbols, known: &[&str]) -> (Feed, Reader<Tick>) {
     let publisher = ring(64, Arc::new(Doorbell::new(WaitStrategy::Park)));
     let mut feed = Feed::new(FeedParts {
         source: SourceId(3),
-        venue: Venue::Coinbase,
+        venue,
         instruments,
         unknown,
-        quotes: QuoteOrigin::Quotes,
+        quotes,
         limits: crate::validation::Limits::RECORDED,
         quality: crate::quality::Quality::new(i64::MAX).0,
         publisher,
         counters: Arc::new(FeedCounters::new()),
-        dead_letters: None,
+        dead_letters,
     });
     let reader = feed.publisher().reader();
     (feed, reader)
+}
+
+fn new_feed(unknown: UnknownSymbols, known: &[&str]) -> (Feed, Reader<Tick>) {
+    feed_of(Venue::Coinbase, QuoteOrigin::Quotes, unknown, known, None)
 }
 
 /// What comes out, each tick in a few words.
@@ -388,21 +398,7 @@ fn samples_are_a_second_apart() {
 
 /// A feed of books; the frames' outcomes of interest are the ticks, the counters and what is asked of the source.
 fn books_feed(dead_letters: Option<DeadLetters>) -> (Feed, Reader<Tick>) {
-    let publisher = ring(64, Arc::new(Doorbell::new(WaitStrategy::Park)));
-    let mut feed = Feed::new(FeedParts {
-        source: SourceId(3),
-        venue: Venue::Coinbase,
-        instruments: Arc::new(InstrumentTable::with_capacity(2)),
-        unknown: UnknownSymbols::Learn,
-        quotes: QuoteOrigin::Books { depth: None },
-        limits: crate::validation::Limits::RECORDED,
-        quality: crate::quality::Quality::new(i64::MAX).0,
-        publisher,
-        counters: Arc::new(FeedCounters::new()),
-        dead_letters,
-    });
-    let reader = feed.publisher().reader();
-    (feed, reader)
+    feed_of(Venue::Coinbase, QuoteOrigin::Books { depth: None }, UnknownSymbols::Learn, &[], dead_letters)
 }
 
 fn snapshot(bid: &str, ask: &str) -> String {
@@ -555,6 +551,27 @@ fn what_is_invalid_becomes_a_dead_letter() {
     }
     assert_eq!(office.take(), None);
     assert_eq!((counters.count(C::DeadLetters), counters.count(C::DeadLettersDropped)), (3, 0));
+}
+
+/// IEX Cloud says the last trade again; two that are alike in everything but their number are two.
+#[test]
+fn a_trade_that_is_told_again_is_one_trade() {
+    let (mut feed, _reader) = feed_of(Venue::IexCloud, QuoteOrigin::Quotes, UnknownSymbols::Learn, &[], None);
+    let price = Decimal::parse(b"185.81").unwrap();
+    let mut take = |id, time| {
+        let symbol = Symbol::Text(b"AAPL");
+        let trade = VenueTrade { symbol, id, price, size: price, taker: None, time, age: Age::Live };
+        let before = feed.counters().count(C::Trades);
+        feed.handle(b"", RECEIVED, |on_event| {
+            on_event(Event::Trade(trade));
+            Ok(())
+        });
+        feed.counters().count(C::Trades) > before
+    };
+    let told = [(Some(1), 1), (Some(1), 1), (Some(2), 1), (Some(3), 1), (Some(3), 1), (None, 2), (None, 2), (None, 3)];
+    let taken = told.map(|(id, second)| take(id, MIDNIGHT_NS + second));
+    assert_eq!(taken, [true, false, true, true, false, true, false, true]);
+    assert_eq!(feed.counters().count(C::Duplicates), 3);
 }
 
 /// What a subscription says first may be the last fifty trades, and either end of them may come first.
