@@ -61,7 +61,7 @@ impl Reader {
                 *finished += 1;
                 black_box(indicators.on_bar(instrument, interval, &bar));
             }
-            Finished::Day(bar) => _ = black_box(bar),
+            Finished::Day(bar) | Finished::Minute(bar) => _ = black_box(bar),
         };
         let Tick { instrument, source, ts_event, ts_recv, .. } = *tick;
         match tick.body {

@@ -26,6 +26,11 @@
 //! behind, so a source that lags takes over where it has caught up. One venue's time too far ahead would shut the others out
 //! until they reach it; [`crate::validation`] bounds that to `future_max`.
 //!
+//! **Bars that venues make** are arbitrated by themselves, for each instrument and interval: who tells days may stay silent on
+//! minutes, and a bar says nothing about who has trades. Their source has fallen silent where it has brought none for twice
+//! the interval and `stale_after`. After a switch, a bar must begin after every final one before it, and one in progress not
+//! before every one that was shown.
+//!
 //! Deliberately absent: the trade ids of different sources, which cannot be compared; whoever looks for holes in ids must
 //! start anew at a switch. [`protocol::TickFlags::mock`]: the rank goes by source, so a line that carries made-up and real
 //! data gives each a source of its own.
@@ -33,7 +38,9 @@
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use protocol::{InstrumentId, SourceId, Tick, TickBody};
+use std::collections::HashMap;
+
+use protocol::{InstrumentId, Interval, SourceId, Tick, TickBody};
 
 /// How much a source is preferred: the lowest first, real before mock, then in the order of configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,7 +117,8 @@ impl Verdict {
 
 /// The arbitration of all instruments.
 ///
-/// Memory: 32 bytes an instrument, 48 more for one that two sources have brought.
+/// Memory: 32 bytes an instrument, and some 50 for each interval that venues tell bars of; 48 more for what two sources have
+/// brought.
 #[derive(Debug)]
 pub struct Arbitration {
     settings: ArbitrationSettings,
@@ -118,7 +126,9 @@ pub struct Arbitration {
     sources: Vec<Source>,
     /// By instrument.
     streams: Vec<Stream>,
-    /// Of the instruments with several sources, in the order in which they turned out to be such.
+    /// Of the bars that venues make.
+    bars: HashMap<(InstrumentId, Interval), Stream>,
+    /// Of the streams with several sources, in the order in which they turned out to be such.
     contests: Vec<Contest>,
 }
 
@@ -139,7 +149,8 @@ impl Source {
     }
 }
 
-/// The lowest times at which something may be published without going back.
+/// The lowest times at which something may be published without going back. In a stream of bars both hold, of those in
+/// progress `quote` and of those that are final `trade`.
 #[derive(Clone, Copy, Debug)]
 struct Floor {
     trade: i64,
@@ -151,16 +162,21 @@ impl Floor {
 
     fn admits(&self, kind: Kind, ts_event: i64) -> bool {
         match kind {
-            Kind::Trade => ts_event >= self.trade,
-            Kind::Quote => ts_event >= self.quote,
+            Kind::Trade | Kind::Bar { is_final: true } => ts_event >= self.trade,
+            Kind::Quote | Kind::Bar { is_final: false } => ts_event >= self.quote,
         }
     }
 
     /// Above what is published now.
     fn rise(&mut self, kind: Kind, ts_event: i64) {
+        let next = ts_event.saturating_add(1);
         match kind {
-            Kind::Trade => self.trade = self.trade.max(ts_event.saturating_add(1)),
+            Kind::Trade => self.trade = self.trade.max(next),
             Kind::Quote => self.quote = self.quote.max(ts_event),
+            Kind::Bar { is_final } => {
+                let lowest = if is_final { next } else { ts_event };
+                (self.trade, self.quote) = (self.trade.max(lowest), self.quote.max(lowest));
+            }
         }
     }
 }
@@ -169,6 +185,7 @@ impl Floor {
 enum Kind {
     Trade,
     Quote,
+    Bar { is_final: bool },
 }
 
 impl Kind {
@@ -176,12 +193,13 @@ impl Kind {
         match body {
             TickBody::Trade(_) => Some(Kind::Trade),
             TickBody::Quote(_) => Some(Kind::Quote),
+            TickBody::Bar(bar) => Some(Kind::Bar { is_final: bar.is_final() }),
             TickBody::Gap { .. } | TickBody::Heartbeat => None,
         }
     }
 }
 
-/// What is known of an instrument's plain stream.
+/// What is known of an instrument's plain stream, or of its bars of one interval.
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     /// When the active source last brought anything, of this machine's clock, ns.
@@ -195,9 +213,13 @@ struct Stream {
 
 const UNCONTESTED: u32 = u32::MAX;
 
+impl Stream {
+    const UNKNOWN: Stream = Stream { heard: i64::MIN, floor: Floor::NONE, contest: UNCONTESTED, active: None };
+}
+
 const _: () = assert!(size_of::<Stream>() == 32 && size_of::<Contest>() == 48);
 
-/// What is known of an instrument that several sources have brought.
+/// What is known of a stream that several sources have brought.
 #[derive(Clone, Copy, Debug)]
 struct Contest {
     /// Above all that was published before the last switch.
@@ -218,7 +240,7 @@ impl Arbitration {
     /// [`Self::set_source_state`] says otherwise.
     pub fn new(ranks: Vec<Rank>, settings: ArbitrationSettings) -> Arbitration {
         let sources = ranks.into_iter().map(Source::new).collect();
-        Arbitration { settings, sources, streams: Vec::new(), contests: Vec::new() }
+        Arbitration { settings, sources, streams: Vec::new(), bars: HashMap::new(), contests: Vec::new() }
     }
 
     /// Ranks a source, which may be a new one. Holds from the next tick on.
@@ -238,31 +260,26 @@ impl Arbitration {
         source.state = state;
     }
 
-    /// Whether this tick, received or taken at `now_ns`, is published. Allocates for new instruments only, and for those
-    /// that turn out to have a second source.
+    /// Whether this tick, received or taken at `now_ns`, is published. Allocates for new instruments only, for the first bars
+    /// of one, and for what turns out to have a second source.
     pub fn offer(&mut self, tick: &Tick, now_ns: i64) -> Verdict {
-        let index = tick.instrument.index();
-        if index >= self.streams.len() {
-            let unknown = Stream { heard: i64::MIN, floor: Floor::NONE, contest: UNCONTESTED, active: None };
-            self.streams.resize(index + 1, unknown);
-        }
-        let stream = &mut self.streams[index];
-        let kind = Kind::of(&tick.body);
-        match stream.active {
-            Some(active) if active != tick.source => return self.offer_of_another(tick, kind, active, now_ns),
-            Some(_) => {}
-            None => stream.active = Some(tick.source),
-        }
-        stream.heard = now_ns;
-        if let Some(kind) = kind {
-            if let Some(contest) = self.contests.get(stream.contest as usize)
-                && !contest.floor.admits(kind, tick.ts_event)
-            {
-                return Verdict::Behind;
+        let Arbitration { settings, sources, streams, bars, contests } = self;
+        let (stream, settings) = match tick.body {
+            TickBody::Bar(bar) => {
+                let stale_after_ns = settings.stale_after_ns.saturating_add(2 * bar.interval().ns());
+                let stream = bars.entry((tick.instrument, bar.interval())).or_insert(Stream::UNKNOWN);
+                (stream, ArbitrationSettings { stale_after_ns, ..*settings })
             }
-            stream.floor.rise(kind, tick.ts_event);
-        }
-        Verdict::Publish
+            _ => {
+                let index = tick.instrument.index();
+                if index >= streams.len() {
+                    streams.resize(index + 1, Stream::UNKNOWN);
+                }
+                (&mut streams[index], *settings)
+            }
+        };
+        let kind = Kind::of(&tick.body);
+        stream.offer(&Offer { tick, kind, now_ns, settings, sources }, contests)
     }
 
     /// The source whose ticks make the instrument's plain stream; `None` before the first tick.
@@ -270,21 +287,60 @@ impl Arbitration {
         self.streams.get(instrument.index())?.active
     }
 
-    /// How many instruments several sources have brought.
+    /// How many streams several sources have brought.
     pub fn contested(&self) -> usize {
         self.contests.len()
     }
 
-    fn offer_of_another(&mut self, tick: &Tick, kind: Option<Kind>, active: SourceId, now_ns: i64) -> Verdict {
-        let ArbitrationSettings { stale_after_ns, fail_back_after_ns } = self.settings;
-        let (candidate, holder) = (self.source(tick.source), self.source(active));
-        let stream = &mut self.streams[tick.instrument.index()];
-        if stream.contest == UNCONTESTED {
-            // Not more contests than instruments, whose ids have 32 bits.
-            stream.contest = self.contests.len() as u32;
-            self.contests.push(Contest { floor: Floor::NONE, lapsed: None });
+    fn source_mut(&mut self, id: SourceId) -> &mut Source {
+        let index = usize::from(id.0);
+        if index >= self.sources.len() {
+            self.sources.resize(index + 1, Source::new(Rank::LAST_REAL));
         }
-        let contest = &mut self.contests[stream.contest as usize];
+        &mut self.sources[index]
+    }
+}
+
+/// A tick that is offered to its stream.
+#[derive(Clone, Copy)]
+struct Offer<'a> {
+    tick: &'a Tick,
+    kind: Option<Kind>,
+    now_ns: i64,
+    settings: ArbitrationSettings,
+    sources: &'a [Source],
+}
+
+impl Stream {
+    fn offer(&mut self, offer: &Offer<'_>, contests: &mut Vec<Contest>) -> Verdict {
+        let Offer { tick, kind, now_ns, .. } = *offer;
+        match self.active {
+            Some(active) if active != tick.source => return self.offer_of_another(offer, active, contests),
+            Some(_) => {}
+            None => self.active = Some(tick.source),
+        }
+        self.heard = now_ns;
+        if let Some(kind) = kind {
+            if let Some(contest) = contests.get(self.contest as usize)
+                && !contest.floor.admits(kind, tick.ts_event)
+            {
+                return Verdict::Behind;
+            }
+            self.floor.rise(kind, tick.ts_event);
+        }
+        Verdict::Publish
+    }
+
+    fn offer_of_another(&mut self, offer: &Offer<'_>, active: SourceId, contests: &mut Vec<Contest>) -> Verdict {
+        let Offer { tick, kind, now_ns, settings, sources } = *offer;
+        let ArbitrationSettings { stale_after_ns, fail_back_after_ns } = settings;
+        let (candidate, holder) = (source(sources, tick.source), source(sources, active));
+        if self.contest == UNCONTESTED {
+            // Not more contests than streams, of which there are eight for each instrument at most.
+            self.contest = contests.len() as u32;
+            contests.push(Contest { floor: Floor::NONE, lapsed: None });
+        }
+        let contest = &mut contests[self.contest as usize];
         let lapse = contest.lapsed.as_mut().filter(|lapse| lapse.source == tick.source);
         let returned_at = lapse.map(|lapse| {
             let since = match lapse.returned {
@@ -296,7 +352,7 @@ impl Arbitration {
         });
         let Some(kind) = kind else { return Verdict::Standby };
 
-        let is_silent = now_ns.saturating_sub(stream.heard) >= stale_after_ns;
+        let is_silent = now_ns.saturating_sub(self.heard) >= stale_after_ns;
         let is_up = candidate.state == SourceState::Up;
         let takes_over = if is_silent {
             true
@@ -310,7 +366,7 @@ impl Arbitration {
         if !takes_over {
             return Verdict::Standby;
         }
-        if !stream.floor.admits(kind, tick.ts_event) {
+        if !self.floor.admits(kind, tick.ts_event) {
             return Verdict::Behind;
         }
         if is_silent && holder.state == SourceState::Up {
@@ -318,22 +374,14 @@ impl Arbitration {
         } else if returned_at.is_some() {
             contest.lapsed = None;
         }
-        contest.floor = stream.floor;
-        stream.floor.rise(kind, tick.ts_event);
-        stream.active = Some(tick.source);
-        stream.heard = now_ns;
+        contest.floor = self.floor;
+        self.floor.rise(kind, tick.ts_event);
+        self.active = Some(tick.source);
+        self.heard = now_ns;
         Verdict::PublishAfterSwitch { from: active, to: tick.source }
     }
+}
 
-    fn source(&self, id: SourceId) -> Source {
-        self.sources.get(usize::from(id.0)).copied().unwrap_or(Source::new(Rank::LAST_REAL))
-    }
-
-    fn source_mut(&mut self, id: SourceId) -> &mut Source {
-        let index = usize::from(id.0);
-        if index >= self.sources.len() {
-            self.sources.resize(index + 1, Source::new(Rank::LAST_REAL));
-        }
-        &mut self.sources[index]
-    }
+fn source(sources: &[Source], id: SourceId) -> Source {
+    sources.get(usize::from(id.0)).copied().unwrap_or(Source::new(Rank::LAST_REAL))
 }

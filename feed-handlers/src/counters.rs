@@ -64,7 +64,12 @@ feed_counters! {
     Notes, "notes", "Other messages of the venue about the connection.";
     LineHeartbeats, "line_heartbeats", "Heartbeats of the whole connection, or without a time.";
     LineGaps, "line_gaps", "Holes in the connection's own numbers.";
-    VenueBars, "venue_bars", "Bars that the venue made.";
+    VenueBars, "venue_bars", "Bars that the venue made, published.";
+    RepeatedBars, "repeated_bars", "Bars of the venue left out because they were told before, as they are.";
+    OutdatedBars, "outdated_bars", "Bars of the venue left out because a later one was told before.";
+    BarsInProgress, "bars_in_progress", "Bars of the venue in progress, of an interval whose progress no channel shows.";
+    OtherBars, "other_bars", "Bars of the venue left out because they are of no interval of ours.";
+    EmptyBars, "empty_bars", "Bars of the venue left out because nothing was traded in them.";
     Reconnects, "reconnects", "Connections made after the first one.";
     Gaps, "gaps", "Gaps in the venue's trade ids, published.";
     TradesMissed, "trades_missed", "Trades that those gaps say are missing.";

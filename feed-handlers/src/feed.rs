@@ -10,6 +10,7 @@
 //!
 //! Deliberately absent: sockets and clocks (a source passes the time of receipt).
 
+mod bars;
 mod books;
 mod old_trades;
 
@@ -19,14 +20,15 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use protocol::{Decimal, InstrumentId, InstrumentTable, Quote, SourceId, Tick, TickBody, TickFlags, Trade};
 
+use self::bars::ProductBars;
 use self::books::{Applied, Loss, ProductBook};
 use self::old_trades::OldTrade;
 use crate::book::Book;
 use crate::continuity::{Rising, TradeIds, TradeVerdict};
 use crate::dead_letter::{DeadLetter, DeadLetters};
 use crate::decode::event::{
-    Age, Bar as VenueBar, BookBegin, BookEnd, BookScope, Control, ControlKind, Event, Heartbeat, Level, Part,
-    Quote as VenueQuote, Symbol, Top, Trade as VenueTrade,
+    Age, BookBegin, BookEnd, BookScope, Control, ControlKind, Event, Heartbeat, Level, Part, Quote as VenueQuote,
+    Symbol, Top, Trade as VenueTrade,
 };
 use crate::decode::{DecodeError, Reason};
 use crate::lap::{LapNumbers, LapTimes};
@@ -162,6 +164,7 @@ struct Product {
     /// Time, price, size and number of the last trade.
     told: Option<(i64, Decimal, Decimal, Option<u64>)>,
     prices: LastPrices,
+    bars: ProductBars,
     /// Times of the latest trade and quote that were published, Unix ns.
     latest_trade: i64,
     latest_quote: i64,
@@ -257,6 +260,7 @@ impl Feed {
         for product in &mut self.products {
             product.awaits_old_ticker = true;
             product.awaits_snapshot = false;
+            product.bars.cut();
         }
     }
 
@@ -533,19 +537,6 @@ impl Feed {
         }
     }
 
-    /// A bar of the venue's is checked and counted: our own are made of trades. It may be of any age.
-    fn handle_bar(&mut self, bar: &VenueBar<'_>, ts_recv: i64) {
-        self.outcome.is_alive = true;
-        if self.product(bar.symbol).is_none() {
-            return;
-        }
-        let limits = Limits { age_max_ns: None, ..self.limits };
-        match limits.check_bar(bar, ts_recv) {
-            Ok(_) => self.count(FeedCounter::VenueBars),
-            Err(reason) => self.leave_out(FeedCounter::InvalidBars, Part::Bar, reason, ts_recv),
-        }
-    }
-
     fn begin_book(&mut self, begin: &BookBegin<'_>) {
         self.book = None;
         if begin.scope == BookScope::Snapshot {
@@ -698,6 +689,7 @@ impl Feed {
             top: None,
             told: None,
             prices: LastPrices::default(),
+            bars: ProductBars::default(),
             latest_trade: i64::MIN,
             latest_quote: i64::MIN,
             awaits_snapshot: false,

@@ -178,10 +178,15 @@ impl Slot {
 }
 
 impl QualityWriter {
-    /// An event of `ts_event` that came at `ts_recv` (both Unix ns), is believed and new.
-    pub fn accept(&mut self, ts_event: i64, ts_recv: i64, order: Order) {
+    /// An event that came at `ts_recv` (Unix ns), is believed and new, and has no time of day: it counts as fresh.
+    pub fn accept_untimed(&mut self, ts_recv: i64) {
         self.turn_to(ts_recv);
         self.add(Count::Accepted);
+    }
+
+    /// An event of `ts_event` that came at `ts_recv` (both Unix ns), is believed and new.
+    pub fn accept(&mut self, ts_event: i64, ts_recv: i64, order: Order) {
+        self.accept_untimed(ts_recv);
         if order == Order::Broken {
             self.add(Count::OutOfOrder);
         }

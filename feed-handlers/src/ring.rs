@@ -312,7 +312,7 @@ mod tests {
 
         fn to_words(&self) -> [u64; SLOT_WORDS] {
             // The last word is beyond `WORDS`: it must not arrive.
-            [*self, 0, 0, 0, 0, 0, 0, 0, u64::MAX]
+            [*self, 0, 0, 0, 0, 0, 0, 0, 0, 0, u64::MAX]
         }
 
         fn from_words(words: &[u64; SLOT_WORDS]) -> u64 {

@@ -164,13 +164,16 @@ impl Limits {
     /// Checks a bar that a venue made. Its time is its start, so a source that sends history along needs an `age_max` for it.
     ///
     /// # Errors
-    /// [`Reason::Future`], [`Reason::Ancient`]; [`Reason::Price`] for a price of zero or less, [`Reason::Size`] for a volume
-    /// below zero; [`Reason::BarRange`] where high is below low, or open or close outside of them. A volume-weighted mean is
+    /// [`Reason::Future`], [`Reason::Ancient`]; [`Reason::Price`] for a price of zero or less, or a mean below zero;
+    /// [`Reason::Size`] for a volume below zero; [`Reason::BarRange`] where high is below low, or open or close outside of them. A volume-weighted mean is
     /// not held against them: venues leave odd lots out of the one and not of the other.
     pub fn check_bar(&self, bar: &Bar<'_>, ts_recv: i64) -> Result<Finding, Reason> {
         self.check_time(bar.start, ts_recv)?;
         for price in [bar.open, bar.high, bar.low, bar.close] {
             check_price(price)?;
+        }
+        if bar.vwap.is_some_and(|vwap| vwap.mantissa() < 0) {
+            return Err(Reason::Price);
         }
         check_size(bar.volume)?;
         let is_within = |price: Decimal| bar.low <= price && price <= bar.high;

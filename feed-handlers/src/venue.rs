@@ -67,6 +67,20 @@ pub enum QuoteTimes {
     Never,
 }
 
+/// How the bars that a venue makes come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BarUpdates {
+    /// With each change: what was told of a bar last before the next one begins, is final.
+    Pushed,
+    /// As they are when the venue is asked. What is told of a bar is final only where the answer tells a later one too, or
+    /// [`BARS_SETTLE_NS`] after its end.
+    Polled,
+}
+
+/// So long after its end a bar that is polled does not change any more, ns: an hour. Data of shares that is not
+/// real-time is late by 15 minutes, or there when the day is over.
+pub const BARS_SETTLE_NS: i64 = 3_600_000_000_000;
+
 impl Venue {
     pub const ALL: [Venue; 14] = [
         Venue::Coinbase,
@@ -165,6 +179,13 @@ impl Venue {
     /// Whether a trade of size zero is one: the line says prices by it.
     pub const fn has_trades_of_nothing(self) -> bool {
         matches!(self, Venue::MarketDataRaw)
+    }
+
+    pub const fn bar_updates(self) -> BarUpdates {
+        match self {
+            Venue::AlphaVantage => BarUpdates::Polled,
+            _ => BarUpdates::Pushed,
+        }
     }
 
     pub const fn book_check(self) -> BookCheck {

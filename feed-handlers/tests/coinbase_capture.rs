@@ -93,6 +93,7 @@ impl Bench {
                 ask: q.ask.to_string(),
                 ask_size: q.ask_size.to_string(),
             },
+            TickBody::Bar(bar) => panic!("the venue makes none: {bar:?}"),
             TickBody::Gap { missed } => What::Gap { missed },
             TickBody::Heartbeat => What::Heartbeat,
         };

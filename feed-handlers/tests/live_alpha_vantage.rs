@@ -15,6 +15,7 @@ use feed_handlers::source::{
 };
 use feed_handlers::venue::Venue;
 use http_venue::{HttpVenue, Live, SECRET, SECRET_IN_QUERY, log};
+use protocol::{Interval, Tick, TickBody};
 use support::PATIENCE;
 
 const QUOTE: &str = r#"{
@@ -82,6 +83,12 @@ fn start(settings: &AlphaVantageSettings) -> Live {
     Live::start(Venue::AlphaVantage, polls.status(), |feed, stop| polls.spawn(feed, stop))
 }
 
+/// Waits for so many bars, most of which are told again.
+async fn until_bars(live: &Live, count: u64) {
+    let bars = || live.count(FeedCounter::VenueBars) + live.count(FeedCounter::RepeatedBars);
+    live.until("the bars", || bars() == count).await;
+}
+
 #[tokio::test]
 async fn every_symbol_is_asked_for_in_turn_at_the_venues_pace() {
     let venue = HttpVenue::open().await;
@@ -91,7 +98,7 @@ async fn every_symbol_is_asked_for_in_turn_at_the_venues_pace() {
         let asked = venue.accept().await;
         assert_eq!(asked.target, format!("/query?function=GLOBAL_QUOTE&symbol=MSFT&apikey={SECRET_IN_QUERY}"));
         asked.answer("200 OK", "content-type: application/json\r\n", QUOTE).await;
-        live.until_count(FeedCounter::VenueBars, turn + 1).await;
+        until_bars(&live, turn + 1).await;
         live.until_state(FeedState::Up).await;
         let asked = venue.accept().await;
         let query =
@@ -104,7 +111,13 @@ async fn every_symbol_is_asked_for_in_turn_at_the_venues_pace() {
     assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
     assert_eq!((live.count(FeedCounter::Frames), live.count(FeedCounter::MalformedFrames)), (6, 0));
     let listener = live.end();
-    assert_eq!(listener.symbol(&listener.ticks[0]), "EUR/USD");
+    let symbols: Vec<String> = listener.ticks.iter().map(|tick| listener.symbol(tick)).collect();
+    assert_eq!(symbols, ["MSFT", "EUR/USD", "EUR/USD", "EUR/USD"], "the day is over, and told once");
+    let TickBody::Bar(day) = listener.ticks[0].body else { panic!("no bar") };
+    assert_eq!(
+        (day.interval(), day.is_final(), day.bar(0).close.to_string()),
+        (Interval::Day, true, "112.1300".into())
+    );
 }
 
 #[tokio::test]
@@ -121,9 +134,14 @@ async fn bars_are_asked_for_where_they_are_wanted() {
         asked.chunk(part).await;
     }
     asked.end().await;
-    live.until_count(FeedCounter::VenueBars, 2).await;
+    until_bars(&live, 2).await;
     live.until_state(FeedState::Up).await;
-    live.end();
+    let listener = live.end();
+    let closes = |tick: &Tick| match tick.body {
+        TickBody::Bar(bar) => format!("{} {}", bar.interval().name(), bar.bar(0).close),
+        _ => panic!("{tick:?}"),
+    };
+    assert_eq!(listener.ticks.iter().map(closes).collect::<Vec<_>>(), ["1m 86.3", "1m 86.35"], "oldest first");
 }
 
 #[tokio::test]
@@ -139,7 +157,7 @@ async fn no_more_is_asked_in_a_day_than_the_key_has() {
         asked.answer("200 OK", "", QUOTE).await;
     }
     assert!(venue.nobody_comes_for(Duration::from_secs(1)).await);
-    live.until_count(FeedCounter::VenueBars, 4).await;
+    until_bars(&live, 4).await;
     live.end();
 }
 
@@ -166,7 +184,7 @@ async fn what_goes_wrong_for_one_symbol_does_not_stop_the_others() {
         let asked = venue.accept().await;
         assert!(asked.target.contains("symbol=MSFT&"), "{}", asked.target);
         asked.answer("200 OK", "", QUOTE).await;
-        live.until_count(FeedCounter::VenueBars, turn as u64 + 1).await;
+        until_bars(&live, turn as u64 + 1).await;
         live.until_state(FeedState::Up).await;
     }
     assert_eq!((live.count(FeedCounter::VenueErrors), live.count(FeedCounter::MalformedFrames)), (3, 2));
@@ -239,7 +257,7 @@ async fn an_answer_that_does_not_come_is_given_up() {
     drop(venue.accept_raw().await);
     venue.accept().await.raw("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n").await;
     venue.accept().await.answer("200 OK", "", QUOTE).await;
-    live.until_count(FeedCounter::VenueBars, 1).await;
+    until_bars(&live, 1).await;
     live.until_state(FeedState::Up).await;
     // Half an answer is none, whatever could be read of it.
     assert_eq!((live.count(FeedCounter::Frames), live.count(FeedCounter::MalformedFrames)), (1, 0));

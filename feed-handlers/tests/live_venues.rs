@@ -143,6 +143,10 @@ impl Heard {
                 TickBody::Quote(quote) => {
                     format!("{symbol} quote {} @ {} | {} @ {}", quote.bid_size, quote.bid, quote.ask_size, quote.ask)
                 }
+                TickBody::Bar(bar) => {
+                    let (interval, state) = (bar.interval().name(), if bar.is_final() { "" } else { " so far" });
+                    format!("{symbol} {interval} {}{state}", bar.bar(tick.ts_event).close)
+                }
                 TickBody::Gap { missed } => format!("{symbol} gap {missed}"),
                 TickBody::Heartbeat => format!("{symbol} heartbeat"),
             }

@@ -52,7 +52,7 @@ fn what_it_sends_is_flawless() {
                 assert!(quote.bid.is_positive() && quote.bid < quote.ask, "{tick:?}");
                 assert!(quote.bid_size.is_positive() && quote.ask_size.is_positive(), "{tick:?}");
             }
-            TickBody::Gap { .. } => panic!("a gap: {tick:?}"),
+            TickBody::Bar(_) | TickBody::Gap { .. } => panic!("no trade and no quote: {tick:?}"),
             TickBody::Heartbeat => {}
         }
     }

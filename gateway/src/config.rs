@@ -29,7 +29,7 @@ use overrides::Override;
 pub use sections::{
     Admin, DeadLetters, Drain, Fanout, Log, LogFormat, Pin, Sequencer, Server, Session, SlowConsumer, Wait,
 };
-pub use source::{Dialect, Numbers, Quotes, Source, SourceEncoding};
+pub use source::{Dialect, Numbers, Quotes, SeriesInterval, Source, SourceEncoding};
 pub use tls::Tls;
 pub use units::{QuantityError, format_bytes, format_duration, parse_bytes, parse_duration};
 

@@ -281,6 +281,11 @@ impl Sequencing {
                 self.count(Class::Conflated);
                 self.sequencer.publish(update(ChannelKind::Quotes, Body::Quote(quote)));
             }
+            TickBody::Bar(bar) => {
+                if !bars.on_venue_bar(instrument, &bar, ts_event, &mut finished) {
+                    metrics.add(Counter::VenueBarsSuperseded, 1);
+                }
+            }
             TickBody::Gap { missed } => {
                 // After a lap the next trade's id tells the whole gap, this one included.
                 if !self.trades.get(instrument.index()).is_some_and(|last| last.suspect) {
@@ -358,11 +363,15 @@ impl Sequencing {
     }
 
     fn report(&mut self) {
-        let now =
-            Reported { delay_dropped: self.sequencer.delay_dropped(), bars_late: self.bars.late(Interval::Seconds5) };
+        let now = Reported {
+            delay_dropped: self.sequencer.delay_dropped(),
+            bars_late: self.bars.late(Interval::Seconds5),
+            bars_superseded: self.bars.superseded(),
+        };
         let before = std::mem::replace(&mut self.reported, now);
         self.metrics.add(Counter::DelayLineDropped, now.delay_dropped - before.delay_dropped);
         self.metrics.add(Counter::BarsLateTrades, now.bars_late - before.bars_late);
+        self.metrics.add(Counter::OwnBarsSuperseded, now.bars_superseded - before.bars_superseded);
         self.metrics.set(Gauge::DelayLineBytes, self.sequencer.delay_bytes() as u64);
         self.metrics.set(Gauge::Instruments, self.sequencer.instruments() as u64);
     }
@@ -393,6 +402,7 @@ fn publish_finished(
             }
         }
         Finished::Day(bar) => publish(ChannelKind::DailyBars, bar.start_ns, Body::Bar(bar)),
+        Finished::Minute(bar) => publish(ChannelKind::UpdatedBars, bar.start_ns, Body::Bar(bar)),
     }
 }
 
@@ -408,6 +418,7 @@ fn counter(class: Class) -> Counter {
 pub(crate) struct Reported {
     delay_dropped: u64,
     bars_late: u64,
+    bars_superseded: u64,
 }
 
 fn push_all(shards: &[ShardQueue], metrics: &ThreadMetrics, input: impl Fn() -> Input) {

@@ -33,7 +33,7 @@ fn a_check_shows_what_a_source_says() {
         "  trade  BTC/USD  100.50 x 0.50000000  2026-01-01T00:00:00.001Z\n",
         "  quote  BTC/USD  100.40 x 1.5  100.60 x 2.25  2026-01-01T00:00:00.002Z\n",
         "  gap    BTC/USD  3 trades are missing  ",
-        "BTC/USD  2 trades, 1 quotes, 3 trades missing\n",
+        "BTC/USD  2 trades, 1 quotes, 0 bars, 3 trades missing\n",
         r#""malformed_frames":1"#,
         r#""trades":2"#,
     ] {

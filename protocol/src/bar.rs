@@ -1,5 +1,5 @@
 //! Bars and their intervals: what the trades of one interval came to. Values only; `feed-handlers` builds them from
-//! trades.
+//! trades, or takes those that venues made.
 
 use crate::Decimal;
 
@@ -64,7 +64,8 @@ impl Interval {
 
 /// Open, high, low, close, volume, count and volume-weighted mean price of the trades of one interval.
 ///
-/// `low <= open, close, vwap <= high` and `trades >= 1`: an interval without a trade has no bar.
+/// `low <= open, close <= high`: an interval without a trade has no bar. Of a bar that is made of trades, also
+/// `low <= vwap <= high` and `trades >= 1`; a venue may leave odd lots out of the one and not of the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bar {
     /// When the interval starts (inclusive), Unix ns of the venue's clock.
@@ -77,10 +78,73 @@ pub struct Bar {
     pub close: Decimal,
     /// The exact sum of the sizes.
     pub volume: Decimal,
-    /// How many trades.
+    /// How many trades. Zero means that the venue which made the bar did not tell it.
     pub trades: u64,
-    /// Sum of price times size over volume, rounded half up at four digits behind the prices' own.
+    /// Sum of price times size over volume, rounded half up at four digits behind the prices' own. Zero means that the venue
+    /// which made the bar did not tell it.
     pub vwap: Decimal,
+}
+
+/// A bar that a venue made, as a tick carries it: it begins at the tick's `ts_event`.
+///
+/// The digits of its decimals stand together: 64 bytes instead of 112, so that no tick is larger for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VenueBar {
+    trades: u64,
+    /// Open, high, low, close, volume, vwap.
+    mantissas: [i64; 6],
+    scales: [u8; 6],
+    interval: Interval,
+    is_final: bool,
+}
+
+const _: () = assert!(size_of::<VenueBar>() == 64);
+
+impl VenueBar {
+    /// `bar` without its begin. `is_final` where the venue will say no more of it, but for corrections.
+    pub fn new(interval: Interval, is_final: bool, bar: &Bar) -> VenueBar {
+        let Bar { start_ns: _, open, high, low, close, volume, trades, vwap } = *bar;
+        VenueBar::of_parts(interval, is_final, trades, [open, high, low, close, volume, vwap])
+    }
+
+    pub(crate) fn of_parts(interval: Interval, is_final: bool, trades: u64, decimals: [Decimal; 6]) -> VenueBar {
+        let (mantissas, scales) = (decimals.map(Decimal::mantissa), decimals.map(Decimal::scale));
+        VenueBar { trades, mantissas, scales, interval, is_final }
+    }
+
+    /// The bar that begins at `start_ns`.
+    pub fn bar(&self, start_ns: i64) -> Bar {
+        // The scales are those of decimals.
+        let decimal = |i: usize| Decimal::new(self.mantissas[i], self.scales[i]).unwrap_or_default();
+        let [open, high, low, close, volume, vwap] = std::array::from_fn(decimal);
+        Bar { start_ns, open, high, low, close, volume, trades: self.trades, vwap }
+    }
+
+    /// The same bar, final.
+    pub fn finished(self) -> VenueBar {
+        VenueBar { is_final: true, ..self }
+    }
+
+    pub fn interval(&self) -> Interval {
+        self.interval
+    }
+
+    pub fn is_final(&self) -> bool {
+        self.is_final
+    }
+
+    pub(crate) fn trades(&self) -> u64 {
+        self.trades
+    }
+
+    pub(crate) fn mantissas(&self) -> [i64; 6] {
+        self.mantissas
+    }
+
+    /// All of them, 8 bits each.
+    pub(crate) fn scales(&self) -> u64 {
+        self.scales.iter().rev().fold(0, |scales, scale| scales << 8 | u64::from(*scale))
+    }
 }
 
 #[cfg(test)]

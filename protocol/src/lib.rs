@@ -17,7 +17,7 @@ mod testing;
 mod tick;
 mod time;
 
-pub use bar::{Bar, Interval};
+pub use bar::{Bar, Interval, VenueBar};
 pub use channel::{Channel, ChannelId, ChannelKind, Class, Freshness, Selector};
 pub use code::{CloseCode, ErrorCode};
 pub use decimal::{Decimal, DecimalError, SCALE_MAX};

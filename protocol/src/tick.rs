@@ -1,7 +1,7 @@
 //! The tick: one normalised market event, `Copy` and of fixed size, as it travels from a feed to the
 //! sequencer.
 
-use crate::{Decimal, InstrumentId};
+use crate::{Decimal, InstrumentId, Interval, VenueBar};
 
 /// Which configured source a tick came from: its index in the order of configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +50,8 @@ pub struct Quote {
 pub enum TickBody {
     Trade(Trade),
     Quote(Quote),
+    /// The venue made a bar, which begins at `ts_event`.
+    Bar(VenueBar),
     /// The venue's own numbering shows that trades are missing before this point; `missed >= 1`.
     Gap {
         missed: u64,
@@ -86,13 +88,14 @@ pub struct Tick {
 }
 
 /// Words of a tick in a ring slot: a slot is these and its sequence word, two cache lines together.
-/// head + ts_event + ts_recv + number + 4 mantissas + scales.
-pub const TICK_WORDS: usize = 9;
+/// head + ts_event + ts_recv + number + scales + 6 mantissas.
+pub const TICK_WORDS: usize = 11;
 
 const TRADE: u64 = 0;
 const QUOTE: u64 = 1;
 const GAP: u64 = 2;
 const HEARTBEAT: u64 = 3;
+const BAR: u64 = 4;
 
 /// Where the parts of word 0 begin: the instrument is in bits 0 to 31.
 const SOURCE_BIT: u32 = 32;
@@ -101,39 +104,52 @@ const TAKER_BIT: u32 = 43;
 const NUMBERED_BIT: u32 = 45;
 const OUTLIER_BIT: u32 = 46;
 const MOCK_BIT: u32 = 47;
+const INTERVAL_BIT: u32 = 48;
+const FINAL_BIT: u32 = 51;
+
+/// Where the decimals are.
+const SCALES_WORD: usize = 4;
+const MANTISSAS_WORD: usize = 5;
 
 impl Tick {
     /// Packs the tick into words for a ring slot.
     ///
-    /// Word 0 holds instrument, source, kind of body and flags; word 3 the trade's id or how many were missed, words 4 to
-    /// 7 the mantissas and word 8 their scales, 8 bits each.
+    /// Word 0 holds instrument, source, kind of body and flags, for a bar also its interval and whether it is final; word 3
+    /// the trade's id, a bar's trades or how many were missed; word 4 the scales of the decimals, 8 bits each, and the words
+    /// from 5 on their mantissas.
     pub fn to_words(&self) -> [u64; TICK_WORDS] {
         let mut words = [0u64; TICK_WORDS];
-        let none = [Decimal::ZERO; 4];
-        let (kind, decimals, number) = match self.body {
-            TickBody::Trade(t) => (TRADE, [t.price, t.size, Decimal::ZERO, Decimal::ZERO], t.id),
-            TickBody::Quote(q) => (QUOTE, [q.bid, q.bid_size, q.ask, q.ask_size], None),
-            TickBody::Gap { missed } => (GAP, none, Some(missed)),
-            TickBody::Heartbeat => (HEARTBEAT, none, None),
-        };
-        let taker = match self.body {
-            TickBody::Trade(Trade { taker: Some(side), .. }) => 1 + side as u64,
-            _ => 0,
+        let (kind, number) = match self.body {
+            TickBody::Trade(trade) => {
+                put_decimals(&mut words, [trade.price, trade.size]);
+                let taker = trade.taker.map_or(0, |side| 1 + side as u64);
+                (TRADE | taker << (TAKER_BIT - BODY_BIT), trade.id)
+            }
+            TickBody::Quote(quote) => {
+                put_decimals(&mut words, [quote.bid, quote.bid_size, quote.ask, quote.ask_size]);
+                (QUOTE, None)
+            }
+            TickBody::Bar(bar) => {
+                words[SCALES_WORD] = bar.scales();
+                for (word, mantissa) in words[MANTISSAS_WORD..].iter_mut().zip(bar.mantissas()) {
+                    *word = mantissa as u64;
+                }
+                let interval = (bar.interval() as u64) << (INTERVAL_BIT - BODY_BIT);
+                let is_final = u64::from(bar.is_final()) << (FINAL_BIT - BODY_BIT);
+                (BAR | interval | is_final, Some(bar.trades()))
+            }
+            TickBody::Gap { missed } => (GAP, Some(missed)),
+            TickBody::Heartbeat => (HEARTBEAT, None),
         };
         words[0] = u64::from(self.instrument.0)
             | u64::from(self.source.0) << SOURCE_BIT
             | kind << BODY_BIT
-            | taker << TAKER_BIT
             | u64::from(number.is_some()) << NUMBERED_BIT
             | u64::from(self.flags.outlier) << OUTLIER_BIT
             | u64::from(self.flags.mock) << MOCK_BIT;
         words[1] = self.ts_event as u64;
         words[2] = self.ts_recv as u64;
         words[3] = number.unwrap_or(0);
-        for (i, decimal) in decimals.iter().enumerate() {
-            words[4 + i] = decimal.mantissa() as u64;
-            words[8] |= u64::from(decimal.scale()) << (8 * i);
-        }
         words
     }
 
@@ -142,7 +158,7 @@ impl Tick {
     pub fn from_words(words: &[u64; TICK_WORDS]) -> Tick {
         let head = words[0];
         let bit = |bit: u32| head >> bit & 1 == 1;
-        let decimal = |i: usize| Decimal::new(words[4 + i] as i64, (words[8] >> (8 * i)) as u8).unwrap_or_default();
+        let decimal = |i: usize| decimal(words, i);
         let body = match head >> BODY_BIT & 7 {
             TRADE => TickBody::Trade(Trade {
                 id: bit(NUMBERED_BIT).then_some(words[3]),
@@ -157,6 +173,7 @@ impl Tick {
             QUOTE => {
                 TickBody::Quote(Quote { bid: decimal(0), bid_size: decimal(1), ask: decimal(2), ask_size: decimal(3) })
             }
+            BAR => TickBody::Bar(venue_bar(words)),
             GAP => TickBody::Gap { missed: words[3] },
             _ => TickBody::Heartbeat,
         };
@@ -168,6 +185,26 @@ impl Tick {
             ts_recv: words[2] as i64,
             body,
         }
+    }
+}
+
+/// Apart from the rest, since it is much more to unpack, and seldom: one in thousands of ticks.
+#[cold]
+#[inline(never)]
+fn venue_bar(words: &[u64; TICK_WORDS]) -> VenueBar {
+    let interval = Interval::ALL.get((words[0] >> INTERVAL_BIT & 7) as usize).copied().unwrap_or(Interval::Day);
+    let is_final = words[0] >> FINAL_BIT & 1 == 1;
+    VenueBar::of_parts(interval, is_final, words[3], std::array::from_fn(|i| decimal(words, i)))
+}
+
+fn decimal(words: &[u64; TICK_WORDS], i: usize) -> Decimal {
+    Decimal::new(words[MANTISSAS_WORD + i] as i64, (words[SCALES_WORD] >> (8 * i)) as u8).unwrap_or_default()
+}
+
+fn put_decimals<const N: usize>(words: &mut [u64; TICK_WORDS], decimals: [Decimal; N]) {
+    for (i, decimal) in decimals.iter().enumerate() {
+        words[MANTISSAS_WORD + i] = decimal.mantissa() as u64;
+        words[SCALES_WORD] |= u64::from(decimal.scale()) << (8 * i);
     }
 }
 
@@ -190,6 +227,11 @@ mod tests {
                 .prop_map(|(id, price, size, taker)| TickBody::Trade(Trade { id, price, size, taker })),
             (decimals(), decimals(), decimals(), decimals())
                 .prop_map(|(bid, bid_size, ask, ask_size)| TickBody::Quote(Quote { bid, bid_size, ask, ask_size })),
+            (0..Interval::COUNT, any::<bool>(), any::<u64>(), prop::array::uniform6(decimals())).prop_map(
+                |(interval, is_final, trades, decimals)| {
+                    TickBody::Bar(VenueBar::of_parts(Interval::ALL[interval], is_final, trades, decimals))
+                }
+            ),
             any::<u64>().prop_map(|missed| TickBody::Gap { missed }),
             Just(TickBody::Heartbeat),
         ]

@@ -87,6 +87,17 @@ fn data_messages() -> Vec<String> {
         vwap: decimal("83204.118302"),
         ..finished
     };
+    // Of a venue that tells neither count nor mean.
+    let exchanges_day = Bar {
+        start_ns: 1_790_740_800_000_000_000,
+        open: decimal("112.6300"),
+        high: decimal("113.1700"),
+        low: decimal("110.6400"),
+        close: decimal("112.1300"),
+        volume: decimal("29062853"),
+        trades: 0,
+        vwap: Decimal::ZERO,
+    };
     let seconds = Bar {
         start_ns: 1_790_733_825_000_000_000,
         volume: decimal("0.04110000"),
@@ -109,6 +120,7 @@ fn data_messages() -> Vec<String> {
         text(|out| encode_bar(json, "BTC/USD", ChannelKind::Bars, &finished, 3, 1_790_733_839_988_123_456, out)),
         text(|out| encode_bar(json, "BTC/USD", ChannelKind::UpdatedBars, &in_progress, 88, stamp(0).ts_recv, out)),
         text(|out| encode_bar(json, "BTC/USD", ChannelKind::DailyBars, &day, 124, stamp(0).ts_recv, out)),
+        text(|out| encode_bar(json, "MSFT", ChannelKind::DailyBars, &exchanges_day, 2, stamp(0).ts_recv, out)),
         text(|out| encode_bar(json, "BTC/USD", ChannelKind::Bars5s, &seconds, 36, 1_790_733_839_988_123_456, out)),
         text(|out| encode_indicators(json, "BTC/USD", Interval::Minute, &indicators, 61, stamp(0).ts_recv, out)),
         text(|out| encode_venue_gap(json, "BTC/USD", ChannelKind::Trades, 12, stamp(18), out)),

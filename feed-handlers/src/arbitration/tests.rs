@@ -2,7 +2,7 @@
 //! off it anew for each tick.
 
 use proptest::prelude::*;
-use protocol::{Decimal, Quote, TickFlags, Trade};
+use protocol::{Decimal, Quote, TickFlags, Trade, VenueBar};
 
 use super::*;
 
@@ -530,4 +530,68 @@ proptest! {
         steps.push((13, Next::Tick(other, if is_trade { T } else { Q }, 0)));
         prop_assert_eq!(published(in_order(3), &steps).len(), len + 1);
     }
+}
+
+/// A venue's bar of an instrument, which begins at a second.
+fn bar(source: SourceId, interval: Interval, start: i64, is_final: bool) -> Tick {
+    let one = Decimal::new(1, 0).unwrap();
+    let (open, high, low, close, volume, vwap) = (one, one, one, one, one, one);
+    let bar = protocol::Bar { start_ns: start * SECOND, open, high, low, close, volume, trades: 1, vwap };
+    let body = TickBody::Bar(VenueBar::new(interval, is_final, &bar));
+    Tick { body, ..tick(7, source, T, start * SECOND) }
+}
+
+/// Offers bars: when, of whom, of which minute, and whether it is final. Letters as in [`run`].
+#[track_caller]
+fn check_bars(expected: &str, steps: &[(i64, SourceId, i64, bool)]) {
+    let mut arbitration = Arbitration::new(in_order(3), ArbitrationSettings::default());
+    let letter = |&(at, source, minute, is_final)| {
+        let tick = bar(source, Interval::Minute, 60 * minute, is_final);
+        match arbitration.offer(&tick, at * SECOND) {
+            Verdict::Publish => 'p',
+            Verdict::PublishAfterSwitch { .. } => 'S',
+            Verdict::Standby => 's',
+            Verdict::Behind => 'b',
+        }
+    };
+    assert_eq!(steps.iter().map(letter).collect::<String>(), expected);
+}
+
+#[test]
+fn bars_come_from_one_source_that_may_take_its_time() {
+    // One a minute is not silence; two that are missing are.
+    check_bars(
+        "pspsSp",
+        &[
+            (60, A, 0, true),
+            (61, B, 0, true),
+            (120, A, 1, true),
+            (249, B, 3, true),
+            (250, B, 4, true),
+            (310, B, 5, true),
+        ],
+    );
+    // Nobody goes back behind a final bar, or behind one in progress.
+    check_bars("ppSpb", &[(0, B, 5, false), (1, B, 5, true), (2, A, 6, false), (3, A, 6, true), (300, B, 6, true)]);
+    check_bars("pbSb", &[(0, B, 5, true), (1, A, 5, true), (2, A, 6, false), (3, A, 5, true)]);
+    check_bars("pS", &[(0, B, 5, false), (1, A, 5, true)]);
+    // The source's own corrections pass.
+    check_bars("pppp", &[(0, A, 5, true), (1, A, 5, true), (2, A, 6, false), (3, A, 5, true)]);
+}
+
+#[test]
+fn bars_say_nothing_of_trades_or_of_other_intervals() {
+    let mut arbitration = Arbitration::new(in_order(3), ArbitrationSettings::default());
+    let mut offer = |tick: &Tick, at: i64| {
+        let is_published = arbitration.offer(tick, at * SECOND).is_published();
+        (is_published, arbitration.active(InstrumentId(7)))
+    };
+    assert_eq!(offer(&bar(A, Interval::Day, 0, false), 0), (true, None));
+    assert_eq!(offer(&bar(B, Interval::Minute, 0, true), 60), (true, None));
+    assert_eq!(offer(&tick(7, C, T, 61), 61), (true, Some(C)));
+    assert_eq!(offer(&bar(B, Interval::Minute, 60, true), 120), (true, Some(C)));
+    assert_eq!(offer(&bar(B, Interval::Day, 0, false), 121), (false, Some(C)));
+    // Two days without one.
+    assert!(!offer(&bar(C, Interval::Day, 86_400, false), 2 * 86_400 + 9).0);
+    assert!(offer(&bar(C, Interval::Day, 86_400, false), 2 * 86_400 + 10).0);
 }

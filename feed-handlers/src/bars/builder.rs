@@ -7,7 +7,11 @@ use super::sum::{Sum, trimmed};
 /// Fractional digits of a volume-weighted mean price, beyond those of the prices.
 const VWAP_DIGITS: u8 = 4;
 
-/// The sums and extremes of the trades of one interval. It has at least one trade.
+/// The scale of a turnover that is not known, since a venue told no mean.
+const UNKNOWN: u8 = u8::MAX;
+
+/// The sums and extremes of the trades of one interval. It has at least one trade, or none of which it knows, where a venue
+/// does not tell how many there were.
 ///
 /// There are ten of them for each active instrument, so the digits of its decimals stand together: 112 bytes, not 176.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +45,7 @@ const _: () = assert!(size_of::<Builder>() <= 112);
 impl Builder {
     pub(super) fn new(interval: Interval, start_ns: i64, trade: &Trade, ts_event: i64) -> Builder {
         let (price, scale) = (trade.price.mantissa(), trade.price.scale());
-        let (volume, turnover) = amounts(trade);
+        let (volume, turnover) = amounts(trade.price, trade.size);
         Builder {
             start_ns,
             open_ns: ts_event,
@@ -60,6 +64,33 @@ impl Builder {
             volume_scale: volume.scale,
             turnover_scale: turnover.scale,
             price_scale: scale,
+            interval,
+        }
+    }
+
+    /// What a venue's bar tells.
+    pub(super) fn of_bar(interval: Interval, bar: &Bar) -> Builder {
+        let Bar { start_ns, open, high, low, close, volume, trades, vwap } = *bar;
+        let (volume, turnover) = amounts(vwap, volume);
+        Builder {
+            start_ns,
+            // Between bars, any time within them tells which is earlier.
+            open_ns: start_ns,
+            close_ns: start_ns,
+            trades,
+            open: open.mantissa(),
+            high: high.mantissa(),
+            low: low.mantissa(),
+            close: close.mantissa(),
+            volume: volume.mantissa,
+            turnover: turnover.mantissa,
+            open_scale: open.scale(),
+            high_scale: high.scale(),
+            low_scale: low.scale(),
+            close_scale: close.scale(),
+            volume_scale: volume.scale,
+            turnover_scale: if vwap.is_zero() { UNKNOWN } else { turnover.scale },
+            price_scale: [open, high, low, close].map(Decimal::scale).into_iter().max().unwrap_or_default(),
             interval,
         }
     }
@@ -91,8 +122,9 @@ impl Builder {
         if ts_event >= self.close_ns {
             (self.close, self.close_scale, self.close_ns) = (mantissa, scale, ts_event);
         }
-        let (volume, turnover) = amounts(trade);
-        self.add_sums(1, scale, volume, turnover);
+        let (volume, turnover) = amounts(trade.price, trade.size);
+        self.trades = self.trades.saturating_add(1);
+        self.add_sums(scale, volume, turnover);
     }
 
     /// Takes in what another bar came to. Its trades are of other times than this one's, so that the order in which bars
@@ -110,11 +142,20 @@ impl Builder {
         if other.close_ns >= self.close_ns {
             (self.close, self.close_scale, self.close_ns) = (other.close, other.close_scale, other.close_ns);
         }
-        self.add_sums(other.trades, other.price_scale, other.volume(), other.turnover());
+        let counts = self.trades > 0 && other.trades > 0;
+        self.trades = if counts { self.trades.saturating_add(other.trades) } else { 0 };
+        let has_mean = self.turnover_scale != UNKNOWN && other.turnover_scale != UNKNOWN;
+        if !has_mean {
+            (self.turnover, self.turnover_scale) = (0, 0);
+        }
+        let turnover = if has_mean { other.turnover() } else { Sum::default() };
+        self.add_sums(other.price_scale, other.volume(), turnover);
+        if !has_mean {
+            self.turnover_scale = UNKNOWN;
+        }
     }
 
-    fn add_sums(&mut self, trades: u64, price_scale: u8, volume: Sum, turnover: Sum) {
-        self.trades = self.trades.saturating_add(trades);
+    fn add_sums(&mut self, price_scale: u8, volume: Sum, turnover: Sum) {
         self.price_scale = self.price_scale.max(price_scale);
         let mut sum = self.volume();
         sum.add(volume);
@@ -137,8 +178,12 @@ impl Builder {
         let price = |mantissa, scale| Decimal::new(mantissa, scale).unwrap_or_default();
         let (high, low) = (price(self.high, self.high_scale), price(self.low, self.low_scale));
         let close = price(self.close, self.close_scale);
-        let scale = (self.price_scale + VWAP_DIGITS).min(SCALE_MAX);
-        let mean = self.turnover().divided_by(self.volume(), scale).map(|mean| trimmed(mean, self.price_scale));
+        let mean = (self.turnover_scale != UNKNOWN).then(|| {
+            let scale = (self.price_scale + VWAP_DIGITS).min(SCALE_MAX);
+            let mean = self.turnover().divided_by(self.volume(), scale).map(|mean| trimmed(mean, self.price_scale));
+            // Between the two by its nature; a sum that lost digits, or a volume of zero, must not show.
+            mean.unwrap_or(close).clamp(low, high)
+        });
         Bar {
             start_ns: self.start_ns,
             open: price(self.open, self.open_scale),
@@ -147,15 +192,13 @@ impl Builder {
             close,
             volume: self.volume().decimal(),
             trades: self.trades,
-            // Between the two by its nature; a sum that lost digits, or a volume of zero, must not show.
-            vwap: mean.unwrap_or(close).clamp(low, high),
+            vwap: mean.unwrap_or_default(),
         }
     }
 }
 
-/// Volume and turnover of one trade.
-fn amounts(trade: &Trade) -> (Sum, Sum) {
-    let (price, size) = (trade.price, trade.size);
+/// Volume and turnover of what was traded at this price.
+fn amounts(price: Decimal, size: Decimal) -> (Sum, Sum) {
     // Two factors below 2^63: below 2^126.
     let product = i128::from(price.mantissa()) * i128::from(size.mantissa());
     (

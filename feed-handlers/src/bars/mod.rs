@@ -1,8 +1,9 @@
-//! Bars: what the trades of each instrument come to, interval by interval of the venue's clock.
+//! Bars: what the trades of each instrument come to, interval by interval of the venue's clock; and those that venues make,
+//! where we have not seen the trades ([`venue`]).
 //!
 //! Pure, owned by whoever takes the sequencer's turn. All sums are exact integers; nothing is a float. Deliberately
-//! absent: empty bars, and corrections of a bar that was handed out; a trade that comes too late for its bar is counted
-//! instead.
+//! absent: empty bars, and corrections of a bar of ours that was handed out; a trade that comes too late for its bar is
+//! counted instead.
 //!
 //! **Time** is event time. A bar opens with its earliest trade and closes with its latest, whatever the order in which they
 //! came, and is final once the clock of its source is `lateness` past its end; so a source gives the same bars however fast
@@ -24,13 +25,15 @@ mod builder;
 mod sum;
 #[cfg(test)]
 mod tests;
+mod venue;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use protocol::{Bar, InstrumentId, Interval, SourceId, Trade};
+use protocol::{Bar, InstrumentId, Interval, SourceId, Trade, VenueBar};
 
 use self::builder::Builder;
+use self::venue::VenueBars;
 
 /// So many intervals get each trade; the later ones are folded from the last of these.
 const DIRECT: usize = 2;
@@ -39,13 +42,15 @@ const DIRECT: usize = 2;
 /// heartbeats of a venue that has them, by enough for a slow line.
 const SILENCE_NS: i64 = 5_000_000_000;
 
-/// What came of a trade or of the time.
+/// What came of a trade, of a venue's bar or of the time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Finished {
     /// A bar is final. Each is handed out once.
     Bar(Interval, Bar),
     /// What the day of a minute that became final, or that itself did, has come to.
     Day(Bar),
+    /// A minute as the venue tells it, in progress or corrected.
+    Minute(Bar),
 }
 
 /// The minutes that a trade has changed.
@@ -60,14 +65,15 @@ pub struct Minutes {
 /// The bars of all instruments.
 ///
 /// Memory: 112 bytes for each bar in progress. An active instrument has one of each interval, and for as long as the lateness
-/// lasts a few of 5 s and now and then two of a longer one; about 1.5 KiB with its place. The entries that wait for a clock are
-/// 16 bytes for each bar in progress.
+/// lasts a few of 5 s and now and then two of a longer one; about 1.5 KiB with its place, and 1.1 KiB more where a venue
+/// tells its bars. The entries that wait for a clock are 16 bytes for each bar in progress.
 #[derive(Debug)]
 pub struct Bars {
     lateness_ns: i64,
     instruments: Vec<InstrumentBars>,
     clocks: Vec<Clock>,
     late: [u64; Interval::COUNT],
+    superseded: u64,
 }
 
 /// The bars in progress of one instrument.
@@ -77,8 +83,13 @@ struct InstrumentBars {
     bars: Vec<Builder>,
     /// How many there are of each interval.
     counts: [u16; Interval::COUNT],
-    /// Who brings its trades.
-    source: SourceId,
+    /// Who brings its trades; `None` before the first.
+    source: Option<SourceId>,
+    /// The time of the first trade, Unix ns; `i64::MAX` before it.
+    from_ns: i64,
+    /// Begins of the last bars that went out as final, by interval, until a venue tells bars too.
+    finals_ns: [i64; Interval::COUNT],
+    venue: Option<Box<VenueBars>>,
     /// What the clock of a former source says is final, is. `end + lateness > final_ns` for each bar.
     final_ns: i64,
 }
@@ -112,7 +123,26 @@ impl Bars {
             instruments: Vec::new(),
             clocks: Vec::new(),
             late: [0; Interval::COUNT],
+            superseded: 0,
         }
+    }
+
+    /// Takes in a bar that a venue made and that begins at `start_ns` (Unix ns), and hands out what comes of it. False where
+    /// the bar itself does not go out: our own stands in its place, or a later one went out before.
+    pub fn on_venue_bar(
+        &mut self,
+        instrument: InstrumentId,
+        bar: &VenueBar,
+        start_ns: i64,
+        out: &mut impl FnMut(InstrumentId, Finished),
+    ) -> bool {
+        let of_instrument = self.instrument(instrument);
+        let own_ns = of_instrument.from_ns;
+        let of_minutes = of_instrument.range(Interval::Minute);
+        let minute = of_instrument.bars[of_minutes].last().map(|bar| bar.start_ns);
+        let finals_ns = &of_instrument.finals_ns;
+        let venue = of_instrument.venue.get_or_insert_with(|| Box::new(VenueBars::new(finals_ns, minute)));
+        venue.tell(bar, start_ns, own_ns, &mut |finished| out(instrument, finished))
     }
 
     /// Takes in a trade of the instrument at `ts_event` that was received at `ts_recv` (both Unix ns), after handing out
@@ -128,9 +158,12 @@ impl Bars {
     ) -> Minutes {
         self.go_over(instrument, source);
         self.on_clock(source, ts_event, ts_recv, out);
-        let Bars { lateness_ns, instruments, clocks, late } = self;
+        let Bars { lateness_ns, instruments, clocks, late, .. } = self;
         let clock = &mut clocks[usize::from(source.0)];
         let of_instrument = &mut instruments[instrument.index()];
+        if of_instrument.from_ns == i64::MAX {
+            of_instrument.from_ns = ts_event;
+        }
         let final_ns = of_instrument.final_ns.max(clock.now_ns);
         let mut minute = None;
         for interval in Interval::ALL {
@@ -162,8 +195,11 @@ impl Bars {
         }
         let Some(at) = minute else { return Minutes::default() };
         let latest = of_instrument.range(Interval::Minute).end - 1;
-        let bar = |at: usize| of_instrument.bars[at].bar();
-        Minutes { corrected: (at != latest).then(|| bar(at)), current: Some(bar(latest)) }
+        let mut bar = |at: usize| {
+            let minute = of_instrument.bars[at];
+            of_instrument.admits_progress(&minute).then(|| minute.bar())
+        };
+        Minutes { corrected: if at == latest { None } else { bar(at) }, current: bar(latest) }
     }
 
     /// An event of the source at `ts_event`, received at `ts_recv` (both Unix ns): hands out the bars that this finishes,
@@ -202,6 +238,26 @@ impl Bars {
         self.late[interval as usize]
     }
 
+    /// How many finished bars of ours were left out because the venue's stands in their place.
+    pub fn superseded(&self) -> u64 {
+        self.superseded
+    }
+
+    fn instrument(&mut self, instrument: InstrumentId) -> &mut InstrumentBars {
+        if self.instruments.len() <= instrument.index() {
+            self.instruments.resize_with(instrument.index() + 1, || InstrumentBars {
+                bars: Vec::new(),
+                counts: [0; Interval::COUNT],
+                source: None,
+                from_ns: i64::MAX,
+                finals_ns: [i64::MIN; Interval::COUNT],
+                venue: None,
+                final_ns: i64::MIN,
+            });
+        }
+        &mut self.instruments[instrument.index()]
+    }
+
     fn clock(&mut self, source: SourceId) -> &mut Clock {
         let index = usize::from(source.0);
         if self.clocks.len() <= index {
@@ -213,21 +269,15 @@ impl Bars {
 
     /// The source brings the instrument's trades from now on: its bars wait for that source's clock.
     fn go_over(&mut self, instrument: InstrumentId, source: SourceId) {
-        if self.instruments.len() <= instrument.index() {
-            self.instruments.resize_with(instrument.index() + 1, || InstrumentBars {
-                bars: Vec::new(),
-                counts: [0; Interval::COUNT],
-                source,
-                final_ns: i64::MIN,
-            });
-        }
-        let of_instrument = &mut self.instruments[instrument.index()];
-        if of_instrument.source == source {
+        let of_instrument = self.instrument(instrument);
+        if of_instrument.source == Some(source) {
             return;
         }
-        let before = std::mem::replace(&mut of_instrument.source, source);
-        let before_ns = self.clocks.get(usize::from(before.0)).map_or(i64::MIN, |clock| clock.now_ns);
-        of_instrument.final_ns = of_instrument.final_ns.max(before_ns);
+        if let Some(before) = of_instrument.source.replace(source) {
+            let before_ns = self.clocks.get(usize::from(before.0)).map_or(i64::MIN, |clock| clock.now_ns);
+            let of_instrument = &mut self.instruments[instrument.index()];
+            of_instrument.final_ns = of_instrument.final_ns.max(before_ns);
+        }
         self.clock(source);
         let Bars { instruments, clocks, .. } = self;
         let due = &mut clocks[usize::from(source.0)].due;
@@ -238,7 +288,7 @@ impl Bars {
             let mut kept: Vec<_> = std::mem::take(due).into_vec();
             kept.retain(|Reverse(Due { end_ns, interval, instrument })| {
                 let of_instrument = &instruments[instrument.index()];
-                of_instrument.source == source && of_instrument.place(*interval, end_ns - 1).is_ok()
+                of_instrument.source == Some(source) && of_instrument.place(*interval, end_ns - 1).is_ok()
             });
             kept.sort_unstable();
             kept.dedup();
@@ -247,7 +297,7 @@ impl Bars {
     }
 
     fn advance(&mut self, source: SourceId, now_ns: i64, out: &mut impl FnMut(InstrumentId, Finished)) {
-        let Bars { lateness_ns, instruments, clocks, .. } = self;
+        let Bars { lateness_ns, instruments, clocks, superseded, .. } = self;
         let clock = &mut clocks[usize::from(source.0)];
         // Also where the time is not new: an instrument that went over may have brought bars that are final here.
         clock.now_ns = clock.now_ns.max(now_ns);
@@ -257,12 +307,16 @@ impl Bars {
             }
             clock.due.pop();
             let of_instrument = &mut instruments[instrument.index()];
-            if of_instrument.source != source {
+            if of_instrument.source != Some(source) {
                 continue;
             }
             let Ok(at) = of_instrument.place(interval, end_ns - 1) else { continue };
             let finished = of_instrument.remove(at);
-            out(instrument, Finished::Bar(interval, finished.bar()));
+            if of_instrument.admits(&finished) {
+                out(instrument, Finished::Bar(interval, finished.bar()));
+            } else {
+                *superseded += 1;
+            }
             if let Some(longer) = Interval::ALL.get(interval as usize + 1).filter(|_| interval as usize + 1 >= DIRECT)
                 && let Some(end_ns) = of_instrument.fold(&finished, *longer)
             {
@@ -274,7 +328,7 @@ impl Bars {
                 Interval::Minute if end_ns.rem_euclid(Interval::Day.ns()) != 0 => of_instrument.day(&finished),
                 _ => None,
             };
-            if let Some(day) = day {
+            if let Some(day) = day.filter(|day| of_instrument.admits_progress(day)) {
                 out(instrument, Finished::Day(day.bar()));
             }
         }
@@ -328,6 +382,23 @@ impl InstrumentBars {
                 Some(builder.end_ns())
             }
         }
+    }
+
+    /// Whether a finished bar goes out, and not the venue's.
+    fn admits(&mut self, bar: &Builder) -> bool {
+        match &mut self.venue {
+            Some(venue) => venue.admits_own(bar.interval, bar.start_ns, self.from_ns),
+            None => {
+                self.finals_ns[bar.interval as usize] = bar.start_ns;
+                true
+            }
+        }
+    }
+
+    /// The same for a minute or a day in progress.
+    fn admits_progress(&mut self, bar: &Builder) -> bool {
+        let from_ns = self.from_ns;
+        self.venue.as_mut().is_none_or(|venue| venue.admits_own_progress(bar.interval, bar.start_ns, from_ns))
     }
 
     /// What the day of a finished minute has come to: all its bars in progress that no other holds.

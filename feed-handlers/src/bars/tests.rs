@@ -198,7 +198,7 @@ fn the_day_is_told_with_each_minute_and_at_its_end() {
     let days = |script: &[&str]| -> Vec<String> {
         let day = |(_, finished): &(_, Finished)| match finished {
             Finished::Day(bar) => Some(shown(bar)),
-            Finished::Bar(..) => None,
+            Finished::Bar(..) | Finished::Minute(_) => None,
         };
         run(script).1.iter().filter_map(day).collect()
     };
@@ -338,6 +338,7 @@ fn check_all(trades: &[Known]) {
     let mut on_finished = |instrument: InstrumentId, finished: Finished| match finished {
         Finished::Bar(interval, bar) => got.push((bar.start_ns + interval.ns(), interval, instrument.0, bar)),
         Finished::Day(bar) => _ = days.insert((bar.start_ns, instrument.0), bar),
+        Finished::Minute(bar) => panic!("no venue told {bar:?}"),
     };
     let mut model: BTreeMap<(i64, Interval, u32), Vec<Known>> = BTreeMap::new();
     let (mut clock, mut late) = (i64::MIN, [0; Interval::COUNT]);

@@ -1,5 +1,7 @@
 //! The feed as its source sees it: frames in, and the ticks, counters, requests and dead letters that come of them.
 
+mod bars;
+
 use super::*;
 use crate::doorbell::{Doorbell, WaitStrategy};
 use crate::ring::{Polled, Reader, ring};
@@ -99,6 +101,7 @@ fn drain(reader: &mut Reader<Tick>) -> Vec<String> {
                 format!("trade {id} {}x{} {taker:?} @{second}", t.price, t.size)
             }
             TickBody::Quote(q) => format!("quote {}x{} {}x{} @{second}", q.bid, q.bid_size, q.ask, q.ask_size),
+            TickBody::Bar(bar) => format!("{bar:?}"),
             TickBody::Gap { missed } => format!("gap {missed} @{second}"),
             TickBody::Heartbeat => format!("heartbeat @{second}"),
         }

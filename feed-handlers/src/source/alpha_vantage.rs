@@ -46,19 +46,18 @@ const TIMING_MAX: Duration = Duration::from_secs(86_400);
 /// What is asked for equities. Pairs are asked for their exchange rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EquityFunction {
-    /// `GLOBAL_QUOTE`: the day so far.
+    /// `GLOBAL_QUOTE`: the bar of the day so far.
     GlobalQuote,
-    /// `TIME_SERIES_INTRADAY`: the last 100 bars.
+    /// `TIME_SERIES_INTRADAY`: the last 100 bars, of which the feed takes what is new.
     Intraday(IntradayInterval),
 }
 
-/// Length of an intraday bar.
+/// Length of an intraday bar: of the venue's, those that are ours as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntradayInterval {
     Minute,
     FiveMinutes,
     FifteenMinutes,
-    HalfHour,
     Hour,
 }
 
@@ -68,7 +67,6 @@ impl IntradayInterval {
             IntradayInterval::Minute => "1min",
             IntradayInterval::FiveMinutes => "5min",
             IntradayInterval::FifteenMinutes => "15min",
-            IntradayInterval::HalfHour => "30min",
             IntradayInterval::Hour => "60min",
         }
     }

@@ -130,6 +130,7 @@ impl Listener {
             let kind = match tick.body {
                 TickBody::Trade(_) | TickBody::Gap { .. } => "trades",
                 TickBody::Quote(_) => "quotes",
+                TickBody::Bar(bar) => bar.interval().name(),
                 TickBody::Heartbeat => "heartbeats",
             };
             let last = latest.insert((tick.instrument, kind), tick.ts_event).unwrap_or(i64::MIN);

@@ -38,6 +38,9 @@ pub struct Source {
     /// Levels a side of the books that quotes are made of, where the venue offers several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depth: Option<usize>,
+    /// Alpha Vantage: bars of this interval in place of the day's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<SeriesInterval>,
     /// How the venue is to write, where it leaves the choice.
     #[serde(default)]
     pub encoding: SourceEncoding,
@@ -115,6 +118,7 @@ impl Source {
             snapshot_url: None,
             quotes: Quotes::default(),
             depth: None,
+            interval: None,
             encoding: SourceEncoding::default(),
             key_file: None,
             secret_file: None,
@@ -156,6 +160,19 @@ pub enum Quotes {
     Quotes,
     /// The tops of its books.
     Books,
+}
+
+/// An interval of which Alpha Vantage has series, and we have bars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeriesInterval {
+    #[serde(rename = "1m")]
+    Minute,
+    #[serde(rename = "5m")]
+    Minutes5,
+    #[serde(rename = "15m")]
+    Minutes15,
+    #[serde(rename = "1h")]
+    Hour,
 }
 
 /// How the venue is to write.

@@ -85,8 +85,17 @@ pub fn check(config: &Config, name: &str, duration: Duration, out: &mut impl Wri
 struct Seen {
     shown: usize,
     lost: u64,
-    /// By symbol: trades, quotes, and trades that are missing.
-    counts: BTreeMap<String, (u64, u64, u64)>,
+    counts: BTreeMap<String, Counts>,
+}
+
+/// What came of one symbol.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    trades: u64,
+    quotes: u64,
+    bars: u64,
+    /// Trades.
+    missing: u64,
 }
 
 impl Seen {
@@ -98,16 +107,22 @@ impl Seen {
         let time = String::from_utf8_lossy(&time);
         let line = match tick.body {
             TickBody::Trade(trade) => {
-                counts.0 += 1;
+                counts.trades += 1;
                 format!("trade  {symbol}  {} x {}  {time}", trade.price, trade.size)
             }
             TickBody::Quote(quote) => {
-                counts.1 += 1;
+                counts.quotes += 1;
                 let protocol::Quote { bid, bid_size, ask, ask_size } = quote;
                 format!("quote  {symbol}  {bid} x {bid_size}  {ask} x {ask_size}  {time}")
             }
+            TickBody::Bar(bar) => {
+                counts.bars += 1;
+                let protocol::Bar { open, high, low, close, volume, .. } = bar.bar(tick.ts_event);
+                let (interval, state) = (bar.interval().name(), if bar.is_final() { "" } else { "  in progress" });
+                format!("bar    {symbol}  {interval}  {open} {high} {low} {close} x {volume}  {time}{state}")
+            }
             TickBody::Gap { missed } => {
-                counts.2 += missed;
+                counts.missing += missed;
                 format!("gap    {symbol}  {missed} trades are missing  {time}")
             }
             TickBody::Heartbeat => return Ok(()),
@@ -121,8 +136,8 @@ impl Seen {
     }
 
     fn show(&self, out: &mut impl Write) -> std::io::Result<()> {
-        for (symbol, (trades, quotes, missing)) in &self.counts {
-            writeln!(out, "{symbol}  {trades} trades, {quotes} quotes, {missing} trades missing")?;
+        for (symbol, Counts { trades, quotes, bars, missing }) in &self.counts {
+            writeln!(out, "{symbol}  {trades} trades, {quotes} quotes, {bars} bars, {missing} trades missing")?;
         }
         if self.lost > 0 {
             writeln!(out, "{} ticks came faster than they could be shown", self.lost)?;

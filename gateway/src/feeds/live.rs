@@ -8,13 +8,13 @@ use std::thread::JoinHandle;
 use feed_handlers::decode::eastern::us_eastern;
 use feed_handlers::feed::{Feed, QuoteOrigin};
 use feed_handlers::source::{
-    AlphaVantageLive, AlphaVantageSettings, Credentials, Encoding, FeedStatus, FixChannel, FixDialect, FixLive,
-    FixNumbers, FixQuotes, FixSettings, IexCloudLive, IexCloudSettings, ItchFile, ItchLine, ItchUdp, ItchUdpSettings,
-    Live, LiveSettings, OandaLive, OandaSettings, PollBudget, Secret, Speed, Stop, Timings,
+    AlphaVantageLive, AlphaVantageSettings, Credentials, Encoding, EquityFunction, FeedStatus, FixChannel, FixDialect,
+    FixLive, FixNumbers, FixQuotes, FixSettings, IexCloudLive, IexCloudSettings, IntradayInterval, ItchFile, ItchLine,
+    ItchUdp, ItchUdpSettings, Live, LiveSettings, OandaLive, OandaSettings, PollBudget, Secret, Speed, Stop, Timings,
 };
 use feed_handlers::venue::Venue;
 
-use crate::config::{self, ConfigError, Dialect, Numbers, Quotes, SourceEncoding};
+use crate::config::{self, ConfigError, Dialect, Numbers, Quotes, SeriesInterval, SourceEncoding};
 
 /// A live source that is checked and ready to start.
 pub(super) enum LiveSource {
@@ -44,6 +44,10 @@ impl LiveSource {
         let needed = |what: &'static str, secret: Option<Secret>| {
             secret.ok_or_else(|| ConfigError::of(&format!("{key}.{what}"), "is needed, or the variable for it"))
         };
+        let refused = |what: &str, why: &str| Err(ConfigError::of(&format!("{key}.{what}"), why));
+        if config.interval.is_some() && config.venue != Venue::AlphaVantage {
+            return refused("interval", "is Alpha Vantage's alone");
+        }
         match config.venue {
             Venue::Oanda => {
                 let account = config.account.as_deref();
@@ -69,6 +73,7 @@ impl LiveSource {
                     per_minute: config.requests_per_minute.unwrap_or(per_minute),
                     per_day: config.requests_per_day.or(per_day),
                 };
+                settings.equities = config.interval.map_or(settings.equities, series);
                 AlphaVantageLive::new(&settings).map(LiveSource::AlphaVantage).map_err(|error| of(&error))
             }
             Venue::Fix => open_fix(&key, config, credentials),
@@ -202,6 +207,16 @@ pub(super) fn quotes(config: &config::Source) -> QuoteOrigin {
     }
 }
 
+/// What Alpha Vantage is asked for, of a stock.
+fn series(interval: SeriesInterval) -> EquityFunction {
+    EquityFunction::Intraday(match interval {
+        SeriesInterval::Minute => IntradayInterval::Minute,
+        SeriesInterval::Minutes5 => IntradayInterval::FiveMinutes,
+        SeriesInterval::Minutes15 => IntradayInterval::FifteenMinutes,
+        SeriesInterval::Hour => IntradayInterval::Hour,
+    })
+}
+
 /// The symbol that clients know the instrument by: of `BINANCE:BTCUSDT=BTC/USDT` the last part.
 pub(super) fn symbol(configured: &str) -> &str {
     configured.split_once('=').map_or(configured, |(_, symbol)| symbol)
@@ -284,7 +299,7 @@ mod tests {
             format!("venue = \"oanda\"\nsymbols = [\"EUR/USD\"]\naccount = \"101\"\nkey_variable = \"{variable}\""),
             format!("venue = \"iex_cloud\"\nsymbols = [\"AAPL\"]\nkey_variable = \"{variable}\""),
             format!(
-                "venue = \"alpha_vantage\"\nsymbols = [\"MSFT\"]\nkey_variable = \"{variable}\"\nrequests_per_day = 500"
+                "venue = \"alpha_vantage\"\nsymbols = [\"MSFT\"]\nkey_variable = \"{variable}\"\nrequests_per_day = 500\ninterval = \"15m\""
             ),
         ] {
             if let Err(error) = open(&text) {
@@ -300,6 +315,8 @@ mod tests {
             assert!(error.starts_with(expected), "{text}: {error}");
         };
         check("venue = \"nasdaq\"\nsymbols = []", "`nasdaq` is no venue: one of coinbase,");
+        check("venue = \"kraken\"\nsymbols = []\ninterval = \"1m\"", "feed.sources[2].interval: is Alpha Vantage's");
+        check("venue = \"alpha_vantage\"\ninterval = \"30m\"", "unknown variant `30m`, expected one of `1m`, `5m`,");
         check("venue = \"oanda\"\nsymbols = [\"EUR/USD\"]", "feed.sources[2].account: is needed");
         check("venue = \"oanda\"\nsymbols = [\"EUR/USD\"]\naccount = \"1\"", "feed.sources[2].key_file: is needed");
         check("venue = \"coinbase\"\nsymbols = []", "feed.sources[2]: symbols: ");

@@ -133,6 +133,8 @@ metrics! {
     ShardQueueFull = "gateway_shard_queue_full_total", "Times the sequencer waited for a full shard queue.";
     DelayLineDropped = "gateway_delay_line_dropped_total", "Held-back messages dropped because the delay line was full.";
     BarsClosed = "gateway_bars_closed_total", "Bars finished, of all intervals.";
+    OwnBarsSuperseded = "gateway_bars_superseded_total" { maker = "gateway" }, "Finished bars left out because another one stands in their place, by who made what was left out.";
+    VenueBarsSuperseded = "gateway_bars_superseded_total" { maker = "venue" }, "Finished bars left out because another one stands in their place, by who made what was left out.";
     BarsLateTrades = "gateway_bars_late_trades_total", "Trades that came after their bar of 5 s was finished; they may be in longer ones.";
 }
 

@@ -8,6 +8,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 pub mod client;
+pub mod polled;
 pub mod program;
 pub mod tls;
 pub mod venue;
@@ -23,6 +24,7 @@ use gateway::demo::Credential;
 use gateway::process::Gateway;
 
 pub use client::{Client, End, Received};
+pub use polled::PolledVenue;
 pub use venue::{Line, Venue};
 
 /// How long anything may take before a test fails; far beyond what a loaded machine needs.
