@@ -181,6 +181,11 @@ impl Venue {
         matches!(self, Venue::MarketDataRaw)
     }
 
+    /// Whether bars can be subscribed over its WebSocket.
+    pub const fn offers_bars(self) -> bool {
+        matches!(self, Venue::CoinbaseAdvanced | Venue::Polygon | Venue::Alpaca | Venue::Binance | Venue::Kraken)
+    }
+
     pub const fn bar_updates(self) -> BarUpdates {
         match self {
             Venue::AlphaVantage => BarUpdates::Polled,

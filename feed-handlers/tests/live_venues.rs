@@ -19,7 +19,8 @@ use feed_handlers::source::{Credentials, FeedState, FeedStatus, Live, LiveSettin
 use futures_util::future::join_all;
 use protocol::{Tick, TickBody};
 use roles::{
-    KEY, Refusal, Role, SECRET, alpaca, binance, coinbase, coinbase_advanced, kraken, polygon, roles, text, texts,
+    KEY, Refusal, Role, SECRET, alpaca, binance, coinbase, coinbase_advanced, kraken, polygon, roles, roles_with_bars,
+    text, texts,
 };
 use serde_json::{Value, json};
 use stage::{Actor, Stage, Words};
@@ -44,6 +45,7 @@ impl Role {
             url: Some(url),
             symbols: self.symbols.iter().map(|&symbol| symbol.to_owned()).collect(),
             encoding: self.encoding,
+            bars: self.bars,
             credentials: Credentials { key: Some(Secret::new(KEY)), secret: Some(Secret::new(SECRET)) },
             timings,
             ..LiveSettings::of(self.venue)
@@ -171,7 +173,7 @@ impl Heard {
 
 #[tokio::test]
 async fn every_venue_is_greeted_subscribed_to_and_heard() {
-    for role in roles() {
+    for role in roles().into_iter().chain(roles_with_bars()) {
         let stage = Stage::open().await;
         let mut heard = Heard::start(&role.settings(role.url(&stage), PATIENT));
         let mut actor = role.accept(&stage).await;
@@ -187,7 +189,7 @@ async fn every_venue_is_greeted_subscribed_to_and_heard() {
 
 #[tokio::test]
 async fn after_a_cut_everything_is_subscribed_anew_and_nothing_repeats() {
-    for role in roles() {
+    for role in roles().into_iter().chain(roles_with_bars()) {
         let stage = Stage::open().await;
         let mut heard = Heard::start(&role.settings(role.url(&stage), PATIENT));
         let mut actor = role.accept(&stage).await;

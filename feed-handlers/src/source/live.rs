@@ -112,6 +112,9 @@ impl Live {
         if settings.encoding == Encoding::MessagePack && venue != Venue::Alpaca {
             return Err(LiveError::Encoding { venue });
         }
+        if settings.bars && !venue.offers_bars() {
+            return Err(LiveError::Bars { venue });
+        }
         let script = venues::script(settings)?;
         let mut upgrade = script.url.as_str().into_client_request().map_err(|_| LiveError::Url)?;
         let (host, scheme) = (upgrade.uri().host().unwrap_or_default().to_owned(), upgrade.uri().scheme_str());

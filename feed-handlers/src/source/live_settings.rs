@@ -39,6 +39,8 @@ pub struct LiveSettings {
     pub symbols: Vec<String>,
     /// What the feed makes its quotes of: it is to be made with the same.
     pub quotes: QuoteOrigin,
+    /// Whether the bars that the venue makes are subscribed too, where it has any ([`Venue::offers_bars`]).
+    pub bars: bool,
     pub encoding: Encoding,
     pub credentials: Credentials,
     pub timings: Timings,
@@ -53,6 +55,7 @@ impl LiveSettings {
             snapshot_url: None,
             symbols: Vec::new(),
             quotes: QuoteOrigin::Quotes,
+            bars: false,
             encoding: Encoding::Json,
             credentials: Credentials::default(),
             timings: Timings::of(venue),
@@ -67,6 +70,7 @@ impl std::fmt::Debug for LiveSettings {
             .field("venue", &self.venue)
             .field("symbols", &self.symbols)
             .field("quotes", &self.quotes)
+            .field("bars", &self.bars)
             .field("encoding", &self.encoding)
             .field("credentials", &self.credentials)
             .field("timings", &self.timings)
@@ -95,6 +99,8 @@ pub enum LiveError {
     CredentialBytes,
     #[error("quotes: {} gives no books that quotes could come from", venue.name())]
     Books { venue: Venue },
+    #[error("bars: {} gives none that could be subscribed", venue.name())]
+    Bars { venue: Venue },
     #[error("quotes: the depth of books is to be one of {depths:?}")]
     Depth { depths: &'static [usize] },
     #[error("encoding: {} writes JSON only", venue.name())]

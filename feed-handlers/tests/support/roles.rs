@@ -24,6 +24,8 @@ pub(crate) struct Role {
     pub(crate) venue: Venue,
     pub(crate) symbols: &'static [&'static str],
     pub(crate) encoding: Encoding,
+    /// Whether the venue's bars are subscribed.
+    pub(crate) bars: bool,
     /// Of the request that opens the line.
     pub(crate) query: &'static str,
     pub(crate) header: Option<(&'static str, &'static str)>,
@@ -69,6 +71,7 @@ pub(crate) fn coinbase() -> Role {
         venue: Venue::Coinbase,
         symbols: &["SKL/BTC"],
         encoding: Encoding::Json,
+        bars: false,
         query: "/",
         header: None,
         greeting: None,
@@ -104,6 +107,7 @@ pub(crate) fn coinbase_advanced() -> Role {
         venue: Venue::CoinbaseAdvanced,
         symbols: &["ETH/USD"],
         encoding: Encoding::Json,
+        bars: false,
         query: "/",
         header: None,
         greeting: None,
@@ -138,6 +142,7 @@ pub(crate) fn polygon() -> Role {
         venue: Venue::Polygon,
         symbols: &["AAPL"],
         encoding: Encoding::Json,
+        bars: false,
         query: "/",
         header: None,
         greeting: Some(status("connected", "Connected Successfully")),
@@ -163,6 +168,7 @@ pub(crate) fn alpaca() -> Role {
         venue: Venue::Alpaca,
         symbols: &["AAPL", "AMD"],
         encoding: Encoding::Json,
+        bars: false,
         query: "/",
         header: None,
         greeting: Some(text(r#"[{"T":"success","msg":"connected"}]"#)),
@@ -244,6 +250,7 @@ pub(crate) fn finnhub() -> Role {
         venue: Venue::Finnhub,
         symbols: &["TSLA", "BTC/USDT"],
         encoding: Encoding::Json,
+        bars: false,
         query: "/?token=K3Y-0001",
         header: None,
         greeting: None,
@@ -273,6 +280,7 @@ pub(crate) fn binance() -> Role {
         venue: Venue::Binance,
         symbols: &["BTC/USDT"],
         encoding: Encoding::Json,
+        bars: false,
         query: "/stream",
         header: None,
         greeting: None,
@@ -312,6 +320,7 @@ pub(crate) fn kraken() -> Role {
         venue: Venue::Kraken,
         symbols: &["BTC/USD"],
         encoding: Encoding::Json,
+        bars: false,
         query: "/v2",
         header: None,
         // Nobody waits for it.
@@ -360,6 +369,7 @@ pub(crate) fn kite() -> Role {
         venue: Venue::Kite,
         symbols: &["408065=INFY"],
         encoding: Encoding::Json,
+        bars: false,
         query: "/?api_key=K3Y-0001&access_token=S3CR3T-0002",
         header: Some(("x-kite-version", "3")),
         greeting: None,
@@ -380,6 +390,111 @@ pub(crate) fn kite() -> Role {
         throttling: None,
         garbage: vec![Words::Binary(vec![0, 1, 0]), Words::Binary(vec![0, 2, 0, 8, 1]), text("{]"), text("garbage")],
     }
+}
+
+/// A candle of Kraken's; the minute is one of 14:00 UTC.
+fn kraken_candle(minute: u32, close: &str) -> Words {
+    text(&format!(
+        r#"{{"channel":"ohlc","type":"update","timestamp":"2026-09-30T14:59:00Z","data":[{{"symbol":"BTC/USD","open":2,"high":3,"low":1,"close":{close},"trades":12,"volume":30.5,"vwap":2.5,"interval_begin":"2026-09-30T14:{minute:02}:00.000000000Z","interval":1,"timestamp":"2026-09-30T14:59:00Z"}}]}}"#
+    ))
+}
+
+/// Venues whose bars are wanted too.
+pub(crate) fn roles_with_bars() -> Vec<Role> {
+    let status = |message: &str| text(&format!(r#"[{{"ev":"status","status":"success","message":"{message}"}}]"#));
+    let aggregate = r#"[{"ev":"AM","sym":"AAPL","v":4989,"av":4332125,"op":75.98,"vw":78.0894,"o":78.1,"c":78.08,"h":78.125,"l":78.07,"a":76.8404,"z":62,"s":1788877020000,"e":1788877080000}]"#;
+    let polygon = Role {
+        bars: true,
+        subscribes: vec![(
+            json!({"action": "subscribe", "params": "T.AAPL,Q.AAPL,AM.AAPL"}),
+            vec![status("subscribed to: T.AAPL"), status("subscribed to: Q.AAPL"), status("subscribed to: AM.AAPL")],
+        )],
+        frames: texts(&[aggregate, aggregate]),
+        ticks: &["AAPL 1m 78.08"],
+        later: texts(&[aggregate, &aggregate.replace("78.08,", "78.09,")]),
+        later_ticks: &["AAPL 1m 78.09"],
+        ..polygon()
+    };
+    let bar = |kind: &str, close: &str, time: &str| {
+        text(&format!(
+            r#"[{{"T":"{kind}","S":"AMD","o":91,"h":93,"l":90,"c":{close},"v":49378,"n":461,"vw":91.5,"t":"2023-04-06T{time}:00Z"}}]"#
+        ))
+    };
+    let both = json!(["AAPL", "AMD"]);
+    let alpaca = Role {
+        bars: true,
+        subscribes: vec![(
+            json!({
+                "action": "subscribe", "trades": both, "quotes": both, "bars": both, "updatedBars": both, "dailyBars": both
+            }),
+            texts(&[r#"[{"T":"subscription","trades":["AAPL","AMD"],"bars":["AAPL","AMD"]}]"#]),
+        )],
+        frames: vec![bar("b", "91.5", "11:54"), bar("d", "92", "04:00"), bar("u", "91.75", "11:54")],
+        ticks: &["AMD 1m 91.5", "AMD 1d 92 so far", "AMD 1m 91.75"],
+        later: vec![bar("d", "92", "04:00"), bar("b", "92.5", "11:55")],
+        later_ticks: &["AMD 1m 92.5"],
+        ..alpaca()
+    };
+    let base = kraken();
+    let channel = json!({"channel": "ohlc", "interval": 1, "snapshot": true, "symbol": ["BTC/USD"]});
+    let acknowledged = text(
+        r#"{"method":"subscribe","result":{"channel":"ohlc","interval":1,"snapshot":true,"symbol":"BTC/USD"},"success":true,"time_in":"2026-08-16T23:37:04.849274Z","time_out":"2026-08-16T23:37:04.849309Z"}"#,
+    );
+    let ohlc = (json!({"method": "subscribe", "params": channel}), vec![acknowledged]);
+    let kraken = Role {
+        bars: true,
+        subscribes: base.subscribes.into_iter().chain([ohlc]).collect(),
+        frames: vec![kraken_candle(1, "2"), kraken_candle(1, "3"), kraken_candle(2, "1")],
+        ticks: &["BTC/USD 1m 2 so far", "BTC/USD 1m 3 so far", "BTC/USD 1m 3", "BTC/USD 1m 1 so far"],
+        // The snapshot tells the rest of the minute that the cut came into.
+        later: vec![kraken_candle(1, "3"), kraken_candle(2, "2.5"), kraken_candle(3, "2")],
+        later_ticks: &["BTC/USD 1m 2.5 so far", "BTC/USD 1m 2.5", "BTC/USD 1m 2 so far"],
+        ..kraken()
+    };
+    let candle = |n: u64, start: u64, close: &str| {
+        text(&format!(
+            r#"{{"channel":"candles","client_id":"","timestamp":"2026-04-07T14:30:05.000000Z","sequence_num":{n},"events":[{{"type":"update","candles":[{{"start":"{start}","high":"68950.00","low":"68850.00","open":"68900.00","close":"{close}","volume":"42.15000000","product_id":"ETH-USD"}}]}}]}}"#
+        ))
+    };
+    let base = coinbase_advanced();
+    let answer = text(
+        r#"{"channel":"subscriptions","timestamp":"2026-09-07T23:37:22.278662782Z","sequence_num":3,"events":[{"subscriptions":{"candles":["ETH-USD"]}}]}"#,
+    );
+    let candles = (json!({"type": "subscribe", "product_ids": ["ETH-USD"], "channel": "candles"}), vec![answer]);
+    let coinbase_advanced = Role {
+        bars: true,
+        subscribes: base.subscribes.into_iter().chain([candles]).collect(),
+        frames: vec![candle(4, 1_775_571_900, "68900.00"), candle(5, 1_775_572_200, "68910.00")],
+        ticks: &["ETH/USD 5m 68900.00"],
+        // Of the last one nobody knows how it ended.
+        later: vec![candle(4, 1_775_572_500, "68900.00"), candle(5, 1_775_572_800, "68910.00")],
+        later_ticks: &["ETH/USD 5m 68900.00"],
+        ..coinbase_advanced()
+    };
+    let kline = |start: u64, close: &str, closed: bool| {
+        let end = start + 59_999;
+        text(&format!(
+            r#"{{"stream":"btcusdt@kline_1m","data":{{"e":"kline","E":{end},"s":"BTCUSDT","k":{{"t":{start},"T":{end},"s":"BTCUSDT","i":"1m","f":100,"L":200,"o":"2","c":"{close}","h":"3","l":"1","v":"1000","n":100,"x":{closed},"q":"1.0","V":"500","Q":"0.5","B":"0"}}}}}}"#
+        ))
+    };
+    let streams = ["btcusdt@trade", "btcusdt@bookTicker", "btcusdt@kline_1m"];
+    let binance = Role {
+        bars: true,
+        subscribes: vec![(
+            json!({"method": "SUBSCRIBE", "params": streams, "id": 1}),
+            texts(&[r#"{"result":null,"id":1}"#]),
+        )],
+        frames: vec![
+            kline(1_789_295_100_000, "2", false),
+            kline(1_789_295_100_000, "3", true),
+            kline(1_789_295_160_000, "1", false),
+        ],
+        ticks: &["BTC/USDT 1m 2 so far", "BTC/USDT 1m 3", "BTC/USDT 1m 1 so far"],
+        later: vec![kline(1_789_295_160_000, "2", true)],
+        later_ticks: &["BTC/USDT 1m 2"],
+        ..binance()
+    };
+    vec![coinbase_advanced, polygon, alpaca, binance, kraken]
 }
 
 pub(crate) fn roles() -> Vec<Role> {

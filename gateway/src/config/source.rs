@@ -38,6 +38,9 @@ pub struct Source {
     /// Levels a side of the books that quotes are made of, where the venue offers several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depth: Option<usize>,
+    /// Whether the bars that the venue makes are subscribed too, beside trades and quotes.
+    #[serde(default)]
+    pub bars: bool,
     /// Alpha Vantage: bars of this interval in place of the day's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<SeriesInterval>,
@@ -118,6 +121,7 @@ impl Source {
             snapshot_url: None,
             quotes: Quotes::default(),
             depth: None,
+            bars: false,
             interval: None,
             encoding: SourceEncoding::default(),
             key_file: None,

@@ -45,6 +45,9 @@ impl LiveSource {
             secret.ok_or_else(|| ConfigError::of(&format!("{key}.{what}"), "is needed, or the variable for it"))
         };
         let refused = |what: &str, why: &str| Err(ConfigError::of(&format!("{key}.{what}"), why));
+        if config.bars && !config.venue.offers_bars() {
+            return refused("bars", "this venue gives none that could be subscribed");
+        }
         if config.interval.is_some() && config.venue != Venue::AlphaVantage {
             return refused("interval", "is Alpha Vantage's alone");
         }
@@ -84,6 +87,7 @@ impl LiveSource {
                     snapshot_url: config.snapshot_url.as_ref().map(|url| url.expose().to_owned()),
                     symbols,
                     quotes: quotes(config),
+                    bars: config.bars,
                     encoding: match config.encoding {
                         SourceEncoding::Json => Encoding::Json,
                         SourceEncoding::Msgpack => Encoding::MessagePack,
@@ -301,6 +305,7 @@ mod tests {
             format!(
                 "venue = \"alpha_vantage\"\nsymbols = [\"MSFT\"]\nkey_variable = \"{variable}\"\nrequests_per_day = 500\ninterval = \"15m\""
             ),
+            "venue = \"binance\"\nsymbols = [\"BTC/USDT\"]\nbars = true".to_owned(),
         ] {
             if let Err(error) = open(&text) {
                 panic!("{text}: {error}");
@@ -315,6 +320,8 @@ mod tests {
             assert!(error.starts_with(expected), "{text}: {error}");
         };
         check("venue = \"nasdaq\"\nsymbols = []", "`nasdaq` is no venue: one of coinbase,");
+        check("venue = \"coinbase\"\nsymbols = []\nbars = true", "feed.sources[2].bars: this venue gives none");
+        check("venue = \"oanda\"\nsymbols = []\nbars = true", "feed.sources[2].bars: this venue gives none");
         check("venue = \"kraken\"\nsymbols = []\ninterval = \"1m\"", "feed.sources[2].interval: is Alpha Vantage's");
         check("venue = \"alpha_vantage\"\ninterval = \"30m\"", "unknown variant `30m`, expected one of `1m`, `5m`,");
         check("venue = \"oanda\"\nsymbols = [\"EUR/USD\"]", "feed.sources[2].account: is needed");

@@ -25,17 +25,21 @@ pub(super) fn script(settings: &LiveSettings) -> Result<Script, LiveError> {
     only_quotes(settings)?;
     let products = products(settings, PRODUCTS_MAX, |symbol| Some(symbol.to_owned()))?;
     let (key, secret) = credentials(settings)?;
+    let channels: &[&str] = match settings.bars {
+        false => &["trades", "quotes"],
+        true => &["trades", "quotes", "bars", "updatedBars", "dailyBars"],
+    };
     let batches = products.chunks(BATCH).map(|batch| batch.iter().map(|p| p.name.as_str()).collect::<Vec<_>>());
     let (headers, sign_in, subscribes) = match settings.encoding {
         Encoding::Json => (
             Vec::new(),
             Request::Text(format!(r#"{{"action":"auth","key":{},"secret":{}}}"#, json_text(key), json_text(secret))),
-            batches.map(|batch| subscribe(&batch)).collect(),
+            batches.map(|batch| subscribe(&batch, channels)).collect(),
         ),
         Encoding::MessagePack => (
             vec![("content-type", "application/msgpack".to_owned())],
             Packed::map(3).pair("action", "auth").pair("key", key).pair("secret", secret).request(),
-            batches.map(|batch| subscribe_packed(&batch)).collect(),
+            batches.map(|batch| subscribe_packed(&batch, channels)).collect(),
         ),
     };
     Ok(Script {
@@ -54,13 +58,16 @@ pub(super) fn script(settings: &LiveSettings) -> Result<Script, LiveError> {
     })
 }
 
-fn subscribe(names: &[&str]) -> Request {
+fn subscribe(names: &[&str], channels: &[&str]) -> Request {
     let names = quoted(names.iter().copied());
-    Request::Text(format!(r#"{{"action":"subscribe","trades":[{names}],"quotes":[{names}]}}"#))
+    let lists: String = channels.iter().map(|channel| format!(r#","{channel}":[{names}]"#)).collect();
+    Request::Text(format!(r#"{{"action":"subscribe"{lists}}}"#))
 }
 
-fn subscribe_packed(names: &[&str]) -> Request {
-    Packed::map(3).pair("action", "subscribe").list("trades", names).list("quotes", names).request()
+fn subscribe_packed(names: &[&str], channels: &[&str]) -> Request {
+    // At most six pairs.
+    let packed = Packed::map(1 + channels.len() as u8).pair("action", "subscribe");
+    channels.iter().fold(packed, |packed, channel| packed.list(channel, names)).request()
 }
 
 /// A map in MessagePack, of texts and lists of texts: <https://github.com/msgpack/msgpack/blob/master/spec.md>.

@@ -1,8 +1,8 @@
 //! Binance spot: <https://github.com/binance/binance-spot-api-docs/blob/master/web-socket-streams.md>.
 //!
-//! Public: `trade`, and either `bookTicker` or, for quotes of books, the changes `depth@100ms`, whose snapshot is fetched
-//! over HTTP. Streams are named in lower case, products in upper case. 5 messages a second, pings included, 1,024
-//! streams a connection, and 24 hours of life.
+//! Public: `trade`, and either `bookTicker` or, for quotes of books, the changes `depth@100ms`, whose snapshot is
+//! fetched over HTTP; and `kline_1m` where bars are wanted. Streams are named in lower case, products in upper case. 5
+//! messages a second, pings included, 1,024 streams a connection, and 24 hours of life.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::source::script::{
 /// Streams in one subscribe message.
 const BATCH: usize = 200;
 
-/// 1,024 streams, two for each product.
-const PRODUCTS_MAX: usize = 512;
+/// On one connection.
+const STREAMS_MAX: usize = 1_024;
 
 const PACE: Pace = Pace::per_second(3, 2);
 
@@ -29,15 +29,17 @@ const FETCH_PACE: Pace = Pace { burst: 3, every: Duration::from_millis(667) };
 const LIFETIME: Duration = Duration::from_secs(24 * 3_600 - 300);
 
 pub(super) fn script(settings: &LiveSettings) -> Result<Script, LiveError> {
-    let products = products(settings, PRODUCTS_MAX, |symbol| pair(symbol).map(|(base, quote)| [base, quote].concat()))?;
     let quotes = match settings.quotes {
         QuoteOrigin::Quotes => "bookTicker",
         QuoteOrigin::Books { .. } => "depth@100ms",
     };
+    let channels: Vec<&str> = ["trade", quotes].into_iter().chain(settings.bars.then_some("kline_1m")).collect();
+    let count_max = STREAMS_MAX / channels.len();
+    let products = products(settings, count_max, |symbol| pair(symbol).map(|(base, quote)| [base, quote].concat()))?;
     let streams: Vec<String> = products
         .iter()
         .map(|product| product.name.to_ascii_lowercase())
-        .flat_map(|name| [format!("{name}@trade"), format!("{name}@{quotes}")])
+        .flat_map(|name| channels.iter().map(move |channel| format!("{name}@{channel}")))
         .collect();
     let subscribe = |(n, batch): (usize, &[String])| {
         let streams = quoted(batch.iter().map(String::as_str));

@@ -1,8 +1,9 @@
 //! Coinbase Advanced Trade: <https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels>.
 //!
 //! Everything is public: `heartbeats` (one a second for the connection, and what keeps quiet channels open),
-//! `market_trades`, and either `ticker` or, for quotes of books, `level2`. Each message subscribes to one channel. The
-//! connection numbers all that it sends, so a hole makes a new connection: few products on each lose less by that.
+//! `market_trades`, either `ticker` or, for quotes of books, `level2`, and `candles`, of 5 minutes, where bars are
+//! wanted. Each message subscribes to one channel. The connection numbers all that it sends, so a hole makes a new
+//! connection: few products on each lose less by that.
 
 use crate::feed::QuoteOrigin;
 use crate::source::live_settings::{LiveError, LiveSettings};
@@ -27,7 +28,8 @@ pub(super) fn script(settings: &LiveSettings) -> Result<Script, LiveError> {
     let mut subscribes = vec![Request::Text(r#"{"type":"subscribe","channel":"heartbeats"}"#.to_owned())];
     for batch in products.chunks(BATCH) {
         let batch = quoted(batch.iter().map(|product| product.name.as_str()));
-        subscribes.extend(["market_trades", quotes].map(|channel| message("subscribe", &batch, channel)));
+        let channels = ["market_trades", quotes].into_iter().chain(settings.bars.then_some("candles"));
+        subscribes.extend(channels.map(|channel| message("subscribe", &batch, channel)));
     }
     Ok(Script {
         url: url(settings, "wss://advanced-trade-ws.coinbase.com"),

@@ -1,8 +1,9 @@
 //! Kraken WebSocket v2: <https://docs.kraken.com/api/docs/websocket-v2/trade>.
 //!
-//! Public: `trade`, with the last 50 as a snapshot, which shows what a cut of the line cost; and either `ticker`, told at
-//! each change of the best prices, or, for quotes of books, `book`, whose changes bear a checksum. Each symbol and
-//! channel is answered by itself. The connection has a heartbeat a second once anything is subscribed.
+//! Public: `trade`, with the last 50 as a snapshot, which shows what a cut of the line cost; and either `ticker`, told
+//! at each change of the best prices, or, for quotes of books, `book`, whose changes bear a checksum; `ohlc` of a
+//! minute where bars are wanted, with the latest ones as a snapshot. Each symbol and channel is answered by itself. The
+//! connection has a heartbeat a second once anything is subscribed.
 
 use crate::feed::QuoteOrigin;
 use crate::source::live_settings::{LiveError, LiveSettings};
@@ -21,6 +22,9 @@ const PACE: Pace = Pace::per_second(5, 5);
 /// The depths of book that the venue has.
 const DEPTHS: [usize; 5] = [10, 25, 100, 500, 1_000];
 
+const TRADES: &str = r#""channel":"trade","snapshot":true"#;
+const BARS: &str = r#""channel":"ohlc","interval":1,"snapshot":true"#;
+
 pub(super) fn script(settings: &LiveSettings) -> Result<Script, LiveError> {
     let products = products(settings, PRODUCTS_MAX, |symbol| pair(symbol).map(|_| symbol.to_owned()))?;
     let (quotes, renewal) = match settings.quotes {
@@ -33,10 +37,8 @@ pub(super) fn script(settings: &LiveSettings) -> Result<Script, LiveError> {
     };
     let subscribe = |batch: &[Product]| {
         let symbols = quoted(batch.iter().map(|product| product.name.as_str()));
-        [
-            message("subscribe", r#""channel":"trade","snapshot":true"#, &symbols),
-            message("subscribe", &quotes, &symbols),
-        ]
+        let channels = [TRADES, &quotes].into_iter().chain(settings.bars.then_some(BARS));
+        channels.map(|channel| message("subscribe", channel, &symbols)).collect::<Vec<_>>()
     };
     Ok(Script {
         url: url(settings, "wss://ws.kraken.com/v2"),

@@ -1,9 +1,10 @@
 //! Polygon.io (Massive): <https://massive.com/docs/websocket/quickstart>.
 //!
 //! One cluster, and so one source, for each class of asset: stocks (`T`, `Q`), crypto (`XT`, `XQ`), forex (`C`, which
-//! has no trades). The venue greets, then takes the key, then subscriptions. It has no heartbeat: our pings, at the
-//! distance at which its own clients send them or closer, show that the line lives. One connection for a key and class;
-//! a second one evicts the first, which is why a connection counts as good only once data flowed.
+//! has no trades); and bars of a minute where they are wanted (`AM`, `XA`, `CA`). The venue greets, then takes the key,
+//! then subscriptions. It has no heartbeat: our pings, at the distance at which its own clients send them or closer,
+//! show that the line lives. One connection for a key and class; a second one evicts the first, which is why a
+//! connection counts as good only once data flowed.
 
 use std::time::Duration;
 
@@ -34,15 +35,18 @@ pub(super) fn script(settings: &LiveSettings) -> Result<Script, LiveError> {
         let why = "is of another class than the first one: each class is a source of its own";
         return Err(LiveError::Symbol { symbol: other.symbol.clone(), why });
     }
-    let (address, channels): (_, &[&str]) = match class {
-        AssetClass::Equity => ("wss://socket.massive.com/stocks", &["T", "Q"]),
-        AssetClass::Crypto => ("wss://socket.massive.com/crypto", &["XT", "XQ"]),
-        AssetClass::Forex => ("wss://socket.massive.com/forex", &["C"]),
+    let (address, ticks, bars): (_, &[&str], _) = match class {
+        AssetClass::Equity => ("wss://socket.massive.com/stocks", &["T", "Q"], "AM"),
+        AssetClass::Crypto => ("wss://socket.massive.com/crypto", &["XT", "XQ"], "XA"),
+        AssetClass::Forex => ("wss://socket.massive.com/forex", &["C"], "CA"),
     };
+    let bars = settings.bars.then_some(bars);
     let subscribe = |batch: &[Product]| {
         let parameters: Vec<String> = batch
             .iter()
-            .flat_map(|product| channels.iter().map(move |channel| format!("{channel}.{}", product.name)))
+            .flat_map(|product| {
+                ticks.iter().copied().chain(bars).map(move |channel| format!("{channel}.{}", product.name))
+            })
             .collect();
         Request::Text(format!(r#"{{"action":"subscribe","params":"{}"}}"#, parameters.join(",")))
     };

@@ -229,6 +229,49 @@ fn kite() {
 }
 
 #[test]
+fn bars_are_subscribed_where_they_are_wanted() {
+    // What is subscribed beside the rest: each request, read as JSON, that is not the same without bars.
+    let check = |venue: Venue, symbol: &str, expected: &[&str]| {
+        let without = settings(venue, &[symbol]);
+        let with = LiveSettings { bars: true, ..without.clone() };
+        let (without, with) = (script(&without).unwrap().subscribes, script(&with).unwrap().subscribes);
+        let more: Vec<&str> = with.iter().filter(|request| !without.contains(request)).map(text).collect();
+        assert_eq!(more, expected, "{venue:?}");
+        for text in more {
+            serde_json::from_str::<serde_json::Value>(text).expect(text);
+        }
+    };
+    check(
+        Venue::Alpaca,
+        "A",
+        &[r#"{"action":"subscribe","trades":["A"],"quotes":["A"],"bars":["A"],"updatedBars":["A"],"dailyBars":["A"]}"#],
+    );
+    check(Venue::Polygon, "A", &[r#"{"action":"subscribe","params":"T.A,Q.A,AM.A"}"#]);
+    check(Venue::Polygon, "BTC/USD", &[r#"{"action":"subscribe","params":"XT.BTC-USD,XQ.BTC-USD,XA.BTC-USD"}"#]);
+    check(Venue::Polygon, "EUR/USD", &[r#"{"action":"subscribe","params":"C.EUR-USD,CA.EUR-USD"}"#]);
+    let candles = r#"{"type":"subscribe","product_ids":["BTC-USD"],"channel":"candles"}"#;
+    check(Venue::CoinbaseAdvanced, "BTC/USD", &[candles]);
+    let ohlc = r#""channel":"ohlc","interval":1,"snapshot":true"#;
+    let ohlc = format!(r#"{{"method":"subscribe","params":{{{ohlc},"symbol":["BTC/USD"]}}}}"#);
+    check(Venue::Kraken, "BTC/USD", &[&ohlc]);
+    let params = r#"["btcusdt@trade","btcusdt@bookTicker","btcusdt@kline_1m"]"#;
+    check(Venue::Binance, "BTC/USDT", &[&format!(r#"{{"method":"SUBSCRIBE","params":{params},"id":1}}"#)]);
+    // Three streams a product.
+    let many = LiveSettings { bars: true, ..settings(Venue::Binance, &["A/B"; 342]) };
+    check_refused(&many, "symbols: 1 to 341 are needed, not 342");
+    let packed = LiveSettings { bars: true, encoding: Encoding::MessagePack, ..settings(Venue::Alpaca, &["A"]) };
+    let Request::Binary(request) = &script(&packed).unwrap().subscribes[0] else { panic!("no MessagePack") };
+    let lists = serde_json::json!({
+        "action": "subscribe", "trades": ["A"], "quotes": ["A"], "bars": ["A"], "updatedBars": ["A"], "dailyBars": ["A"]
+    });
+    assert_eq!(rmp_serde::from_slice::<serde_json::Value>(request).unwrap(), lists);
+    for (venue, symbol) in [(Venue::Coinbase, "BTC/USD"), (Venue::Finnhub, "AAPL"), (Venue::Kite, "1=INFY")] {
+        let message = format!("bars: {} gives none", venue.name());
+        check_refused(&LiveSettings { bars: true, ..settings(venue, &[symbol]) }, &message);
+    }
+}
+
+#[test]
 fn batches_are_no_larger_than_the_venue_takes() {
     let check = |venue: Venue, count: usize, expected: usize| {
         let of = |n| match venue {
