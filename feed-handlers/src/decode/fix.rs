@@ -55,6 +55,9 @@ pub fn decode<'a>(frame: &'a [u8], on_event: &mut impl FnMut(Event<'a>)) -> Resu
         on_event(Event::LineSequence(sequence));
     }
     if let Some(market_data) = market_data {
+        if market_data.entries_found == 0 && market_data.snapshot.is_none() {
+            on_event(Event::Ignored { kind: message.kind });
+        }
         market_data.book(on_event)?;
         return market_data.rest(on_event);
     }
