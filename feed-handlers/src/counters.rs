@@ -101,6 +101,7 @@ feed_counters! {
     UnknownSymbols, "unknown_symbols", "Events left out because their product is no known instrument.";
     UnknownTypes, "unknown_types", "Messages left out because their type is not handled.";
     VenueErrors, "venue_errors", "Errors reported by the venue.";
+    QuietFrames, "quiet_frames", "Frames that say nothing new, such as an order below the best, a name, or a list of nothing.";
 }
 
 impl FeedCounter {

@@ -138,6 +138,8 @@ pub struct Feed {
     book: Option<usize>,
     /// What of the frame under way was invalid first.
     fault: Option<(Part, Reason)>,
+    /// Whether anything in the frame under way was counted.
+    is_counted: bool,
     outcome: Outcome,
     resyncs: VecDeque<Resync>,
     refusals: Sampler,
@@ -199,6 +201,7 @@ impl Feed {
             is_mock: false,
             book: None,
             fault: None,
+            is_counted: false,
             outcome: Outcome::default(),
             resyncs: VecDeque::new(),
             refusals: Sampler::default(),
@@ -208,7 +211,8 @@ impl Feed {
 
     /// Takes in one frame of the venue, which came at `ts_recv` (Unix ns of this machine's clock), publishes
     /// its ticks, and rings the doorbell if there are any. Whatever the bytes: a frame that cannot be read is counted,
-    /// put among the dead letters, and one of them a second is shown in the log.
+    /// put among the dead letters, and one of them a second is shown in the log. Of every frame something is counted
+    /// beside [`FeedCounter::Frames`] and its bytes.
     pub fn handle_frame(&mut self, frame: &[u8], ts_recv: i64) -> Outcome {
         let venue = self.venue;
         self.handle(frame, ts_recv, |on_event| venue.decode(frame, on_event))
@@ -226,6 +230,7 @@ impl Feed {
         self.counters.add(FeedCounter::Bytes, frame.len() as u64);
         self.outcome = Outcome::default();
         self.flags = TickFlags { mock: self.is_mock, ..TickFlags::NONE };
+        self.is_counted = false;
         let published = self.publisher.published();
         if let Err(error) = decode(&mut |event| self.handle_event(event, ts_recv)) {
             self.refuse(frame, error, ts_recv);
@@ -233,6 +238,9 @@ impl Feed {
         self.settle_old_trades(ts_recv);
         if let Some((part, reason)) = self.fault.take() {
             self.bury(frame, part, reason, ts_recv);
+        }
+        if !self.is_counted {
+            self.count(FeedCounter::QuietFrames);
         }
         if self.publisher.published() != published {
             self.publisher.ring();
@@ -507,7 +515,7 @@ impl Feed {
     }
 
     /// The two sides as a quote; `None`, counted, where one is missing.
-    fn both_sides(&self, bid: Option<Top>, ask: Option<Top>) -> Option<Quote> {
+    fn both_sides(&mut self, bid: Option<Top>, ask: Option<Top>) -> Option<Quote> {
         let (Some(bid), Some(ask)) = (bid, ask) else {
             self.count(FeedCounter::OneSidedQuotes);
             return None;
@@ -713,14 +721,15 @@ impl Feed {
     }
 
     /// Puts the frame among the dead letters.
-    fn bury(&self, frame: &[u8], part: Part, reason: Reason, ts_recv: i64) {
+    fn bury(&mut self, frame: &[u8], part: Part, reason: Reason, ts_recv: i64) {
         let Some(dead_letters) = &self.dead_letters else { return };
         let letter = DeadLetter { source: self.source, part, reason, ts_recv, frame: frame.into() };
         let kept = dead_letters.offer(letter);
         self.count(if kept { FeedCounter::DeadLetters } else { FeedCounter::DeadLettersDropped });
     }
 
-    fn count(&self, counter: FeedCounter) {
+    fn count(&mut self, counter: FeedCounter) {
+        self.is_counted = true;
         self.counters.add(counter, 1);
     }
 }

@@ -56,9 +56,12 @@ impl Feed {
         if missed == 0 {
             return self.count(FeedCounter::OldState);
         }
-        match self.times.shifted(newest.time) {
-            Some(ts_event) => self.publish_gap(at, missed, ts_event, ts_recv),
-            None => self.leave_out(FeedCounter::InvalidTrades, Part::Trade, Reason::Time, ts_recv),
+        let checked = self.times.shifted(newest.time).ok_or(Reason::Time);
+        let checked = checked.and_then(|time| self.limits.check_time(time, ts_recv).map(|()| time));
+        // Whatever its time, it was missed, and so were those before it.
+        self.publish_gap(at, missed, checked.unwrap_or(ts_recv), ts_recv);
+        if let Err(reason) = checked {
+            self.leave_out(FeedCounter::InvalidTrades, Part::Trade, reason, ts_recv);
         }
     }
 }

@@ -323,6 +323,22 @@ fn other_messages_are_counted() {
 }
 
 #[test]
+fn a_frame_that_says_nothing_new_is_counted_too() {
+    let empty = r#"{"type":"l2update","product_id":"SKL-BTC","changes":[]}"#;
+    check(&[Frame(empty.into()), Frame(change("buy", "1.0", "9", 1))], &[], &[(C::QuietFrames, 1), (C::BookLevels, 1)]);
+}
+
+#[test]
+fn a_loss_is_told_though_the_time_of_the_trade_that_shows_it_is_absurd() {
+    // They come at second 60, and a trade may be 10 s ahead.
+    check(
+        &[Match(5, 1), ConnectionLost, LastMatch(9, 71), LastMatch(12, 3)],
+        &[trade(5, 1), "gap 4 @60".into(), "gap 3 @3".into()],
+        &[(C::Trades, 1), (C::Gaps, 2), (C::TradesMissed, 7), (C::InvalidTrades, 1), (C::Malformed(Reason::Future), 1)],
+    );
+}
+
+#[test]
 fn laps_go_on_where_the_last_one_ended() {
     let lap = || [Ticker(10, 0), LastMatch(4, 0), Match(5, 1), Match(7, 2), Beat(2), Ticker(13, 2)];
     let mut steps = Vec::from(lap());
