@@ -55,11 +55,11 @@ impl Damage {
     }
 }
 
-/// One of `frames`, none of them empty, with up to three damages. The bytes of `telling` are likelier than others.
-pub(crate) fn damaged(frames: Vec<Vec<u8>>, telling: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
+/// Any damage, of which stretches of `donors` are a part. The bytes of `telling` are likelier than others.
+fn damage(donors: Vec<Vec<u8>>, telling: &'static [u8]) -> impl Strategy<Value = Damage> {
     let byte = move || prop_oneof![3 => proptest::sample::select(telling), 1 => any::<u8>()];
-    let donor = proptest::sample::select(frames.clone());
-    let damage = prop_oneof![
+    let donor = proptest::sample::select(donors);
+    prop_oneof![
         1 => any::<Index>().prop_map(Damage::Cut),
         4 => (any::<Index>(), byte()).prop_map(|(at, byte)| Damage::Set(at, byte)),
         4 => (any::<Index>(), byte()).prop_map(|(at, byte)| Damage::Insert(at, byte)),
@@ -67,11 +67,28 @@ pub(crate) fn damaged(frames: Vec<Vec<u8>>, telling: &'static [u8]) -> impl Stra
         2 => (any::<Index>(), 1usize..64).prop_map(|(at, count)| Damage::Repeat(at, count)),
         2 => (any::<Index>(), 1usize..64, donor, any::<Index>())
             .prop_map(|(at, count, donor, from)| Damage::Graft(at, count, donor, from)),
-    ];
-    let frame = proptest::sample::select(frames);
-    (frame, proptest::collection::vec(damage, 0..4)).prop_map(|(mut frame, damages)| {
+    ]
+}
+
+/// One of `frames`, none of them empty, with up to three damages. The bytes of `telling` are likelier than others.
+pub(crate) fn damaged(frames: Vec<Vec<u8>>, telling: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
+    let damages = proptest::collection::vec(damage(frames.clone(), telling), 0..4);
+    (proptest::sample::select(frames), damages).prop_map(|(mut frame, damages)| {
         damages.iter().for_each(|damage| damage.apply(&mut frame));
         frame
+    })
+}
+
+/// Up to two dozen of `frames` in their order, each with up to two damages.
+pub(crate) fn damaged_run(frames: Vec<Vec<u8>>, telling: &'static [u8]) -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let damages = proptest::collection::vec(damage(frames.clone(), telling), 0..3);
+    (any::<Index>(), proptest::collection::vec(damages, 1..24)).prop_map(move |(start, damages)| {
+        let run = frames.iter().cycle().skip(start.index(frames.len())).cloned();
+        let damage_all = |(mut frame, damages): (Vec<u8>, Vec<Damage>)| {
+            damages.iter().for_each(|damage| damage.apply(&mut frame));
+            frame
+        };
+        run.zip(damages).map(damage_all).collect()
     })
 }
 
