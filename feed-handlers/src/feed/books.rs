@@ -222,6 +222,11 @@ impl ProductBook {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
     use protocol::{Decimal, Side};
 
     use super::*;
@@ -330,5 +335,81 @@ mod tests {
         }
         assert_eq!(book.end(&BookEnd { checksum: None, time: None }), Lost(Loss::Overflow));
         assert!(book.levels.is_empty() && book.changes.is_empty());
+    }
+
+    /// The venue's own book: is it a bid, price, size.
+    type Truth = BTreeMap<(bool, i64), i64>;
+
+    fn tell(
+        book: &mut ProductBook,
+        scope: BookScope,
+        updates: (u64, u64),
+        levels: impl Iterator<Item = (bool, i64, i64)>,
+    ) {
+        book.begin(&BookBegin { symbol: Symbol::Text(b"A"), scope, updates: Some(updates) });
+        for (is_bid, price, size) in levels {
+            let side = if is_bid { Side::Buy } else { Side::Sell };
+            let [price, size] = [price, size].map(|n| Decimal::new(n, 0).unwrap());
+            book.level(Level { side, price, size });
+        }
+        let _ = book.end(&BookEnd { checksum: None, time: None });
+    }
+
+    fn held(book: &Book) -> Truth {
+        let levels = |side| book.levels(side).map(move |(price, size)| (side, price.mantissa(), size.mantissa()));
+        let levels = levels(Side::Buy).chain(levels(Side::Sell));
+        levels.map(|(side, price, size)| ((side == Side::Buy, price), size)).collect()
+    }
+
+    proptest! {
+        /// Whatever of the numbered changes is lost, comes late or twice, and whenever there is a snapshot, an old one too: a
+        /// live book is the venue's as of the last number in it.
+        #[test]
+        fn a_live_book_is_that_of_the_venue(
+            changes in vec(vec((any::<bool>(), 1i64..6, 0i64..4), 0..4), 1..40),
+            steps in vec((0u8..8, any::<Index>()), 1..80),
+        ) {
+            let mut truths = vec![Truth::new()];
+            for change in &changes {
+                let mut truth = truths[truths.len() - 1].clone();
+                truth.extend(change.iter().map(|&(is_bid, price, size)| ((is_bid, price), size)));
+                truth.retain(|_, size| *size > 0);
+                truths.push(truth);
+            }
+            let mut book = ProductBook::new(Book::new(), BookCheck::Trust);
+            // The changes from `first` to `last` in one, as the venue sums them up.
+            let change = |book: &mut ProductBook, first: usize, last: usize| {
+                let levels = changes[first - 1..last].iter().flatten().copied();
+                tell(book, BookScope::Change, (first as u64, last as u64), levels);
+            };
+            let mut next = 1;
+            for (step, index) in steps {
+                let is_over = next > changes.len();
+                match step {
+                    0..=2 if !is_over => change(&mut book, next, next),
+                    3 if next < changes.len() => {
+                        change(&mut book, next, next + 1);
+                        next += 1;
+                    }
+                    5 => {
+                        let again = 1 + index.index(next.min(changes.len()));
+                        change(&mut book, again, again);
+                    }
+                    6 => {
+                        let at = index.index(next);
+                        let levels = truths[at].iter().map(|(&(is_bid, price), &size)| (is_bid, price, size));
+                        tell(&mut book, BookScope::Snapshot, (at as u64, at as u64), levels);
+                    }
+                    7 => book.lose(),
+                    // A change that never comes.
+                    _ => {}
+                }
+                next += usize::from(step < 5 && !is_over);
+                if book.is_live() {
+                    let last = book.last.expect("all are numbered") as usize;
+                    prop_assert_eq!(held(book.book()), truths[last].clone(), "as of {}", last);
+                }
+            }
+        }
     }
 }
