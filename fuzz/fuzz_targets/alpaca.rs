@@ -1,7 +1,4 @@
-//! Any bytes as an Alpaca frame in JSON: no panic, no event beside an error, and no number that is not in the frame.
-//!
-//! Run from the repository's root, with real frames to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/alpaca; cargo +nightly fuzz run alpaca fuzz/corpus/alpaca fuzz/seeds/alpaca`
+//! Any bytes as an Alpaca frame in JSON: no panic, events or an error, and no number that is not in the frame.
 
 #![no_main]
 

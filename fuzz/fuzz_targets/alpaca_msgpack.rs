@@ -1,7 +1,4 @@
-//! Any bytes as an Alpaca frame in MessagePack: no panic, and no event beside an error.
-//!
-//! Run from the repository's root, with whole frames to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/alpaca_msgpack; cargo +nightly fuzz run alpaca_msgpack fuzz/corpus/alpaca_msgpack fuzz/seeds/alpaca_msgpack`
+//! Any bytes as an Alpaca frame in MessagePack: no panic, and events or an error.
 
 #![no_main]
 

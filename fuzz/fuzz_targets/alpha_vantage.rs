@@ -1,7 +1,4 @@
-//! Any bytes as an answer of Alpha Vantage: no panic, and no event beside an error.
-//!
-//! Run from the repository's root, with answers to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/alpha_vantage; cargo +nightly fuzz run alpha_vantage fuzz/corpus/alpha_vantage fuzz/seeds/alpha_vantage`
+//! Any bytes as an answer of Alpha Vantage: no panic, and events or an error.
 
 #![no_main]
 

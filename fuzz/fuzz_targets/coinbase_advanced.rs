@@ -1,7 +1,4 @@
-//! Any bytes as a Coinbase Advanced frame: no panic, no event beside an error, and no number that is not in the frame.
-//!
-//! Run from the repository's root, with real frames to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/coinbase_advanced; cargo +nightly fuzz run coinbase_advanced fuzz/corpus/coinbase_advanced fuzz/seeds/coinbase_advanced`
+//! Any bytes as a Coinbase Advanced frame: no panic, events or an error, and no number that is not in the frame.
 
 #![no_main]
 

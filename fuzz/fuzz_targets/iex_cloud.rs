@@ -1,7 +1,4 @@
-//! Any bytes as the data of an IEX Cloud event: no panic, no event beside an error, and no number that is not in the frame.
-//!
-//! Run from the repository's root, with real frames to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/iex_cloud; cargo +nightly fuzz run iex_cloud fuzz/corpus/iex_cloud fuzz/seeds/iex_cloud`
+//! Any bytes as the data of an IEX Cloud event: no panic, events or an error, and no number that is not in the frame.
 
 #![no_main]
 

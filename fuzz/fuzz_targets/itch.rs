@@ -1,8 +1,5 @@
 //! Any bytes as an ITCH message, as a MoldUDP64 datagram of such, as a file of them, and as a SoupBinTCP packet: no panic,
 //! and every byte of what is taken is accounted for.
-//!
-//! Run from the repository's root, with real messages to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/itch; cargo +nightly fuzz run itch fuzz/corpus/itch fuzz/seeds/itch`
 
 #![no_main]
 

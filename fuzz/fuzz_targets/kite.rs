@@ -1,7 +1,4 @@
-//! Any bytes as a Kite frame, of either kind: no panic, no event beside an error, and no packet without an event.
-//!
-//! Run from the repository's root, with real frames to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/kite; cargo +nightly fuzz run kite fuzz/corpus/kite fuzz/seeds/kite`
+//! Any bytes as a Kite frame, of either kind: no panic, events or an error, and no packet without an event.
 
 #![no_main]
 

@@ -1,7 +1,4 @@
-//! Any bytes as a Kraken frame: no panic, no event beside an error, and no number that is not in the frame.
-//!
-//! Run from the repository's root, with real frames to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/kraken; cargo +nightly fuzz run kraken fuzz/corpus/kraken fuzz/seeds/kraken`
+//! Any bytes as a Kraken frame: no panic, events or an error, and no number that is not in the frame.
 
 #![no_main]
 

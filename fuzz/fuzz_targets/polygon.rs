@@ -1,8 +1,5 @@
-//! Any bytes as a Polygon frame: no panic, no event beside an error, and no number that is not in the frame,
+//! Any bytes as a Polygon frame: no panic, events or an error, and no number that is not in the frame,
 //! but the volume of an index, which is zero because nobody trades it.
-//!
-//! Run from the repository's root, with real frames to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/polygon; cargo +nightly fuzz run polygon fuzz/corpus/polygon fuzz/seeds/polygon`
 
 #![no_main]
 

@@ -1,7 +1,4 @@
-//! Any bytes as a `price_tick` record: no panic, no event beside an error, and no number that is not in the record.
-//!
-//! Run from the repository's root, with records to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/price_tick; cargo +nightly fuzz run price_tick fuzz/corpus/price_tick fuzz/seeds/price_tick`
+//! Any bytes as a `price_tick` record: no panic, events or an error, and no number that is not in the record.
 
 #![no_main]
 

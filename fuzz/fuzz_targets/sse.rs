@@ -1,7 +1,4 @@
 //! Any bytes as a body of server-sent events: no panic, and the same events however the body is cut.
-//!
-//! Run from the repository's root, with bodies to start from; the first directory takes what is found:
-//! `mkdir -p fuzz/corpus/sse; cargo +nightly fuzz run sse fuzz/corpus/sse fuzz/seeds/sse`
 
 #![no_main]
 
