@@ -84,7 +84,7 @@ feed_counters! {
     SameTops, "same_tops", "Changes of books that left the top as it was.";
     StaleBookChanges, "stale_book_changes", "Changes of books left out because the snapshot had them already.";
     WaitingBookChanges, "waiting_book_changes", "Changes of books that wait for a snapshot.";
-    BookGaps, "book_gaps", "Books given up because a change is missing.";
+    BookGaps, "book_gaps", "Books given up because a change is missing, or the numbers go back.";
     BookChecksums, "book_checksums", "Books given up because they do not have the venue's checksum.";
     BookFaults, "book_faults", "Books given up because a level could not be read.";
     BookOverflows, "book_overflows", "Books given up because no snapshot came.";

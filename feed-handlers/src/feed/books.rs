@@ -38,7 +38,7 @@ pub(super) enum Applied {
 /// Why a book is not to be believed any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// The numbers of changes have a hole.
+    /// The numbers of changes have a hole, or go back.
     Gap,
     Checksum,
     /// A level could not be read.
@@ -69,6 +69,8 @@ pub(super) struct ProductBook {
     state: State,
     /// The venue's number of the last change in the book.
     last: Option<u64>,
+    /// A change was applied since the snapshot. From then on each follows on the one before.
+    is_in_step: bool,
     /// The change under way.
     begun: Option<(BookScope, Option<(u64, u64)>)>,
     /// Whether it is applied, as far as its levels go.
@@ -86,6 +88,7 @@ impl ProductBook {
             check,
             state: State::Waiting,
             last: None,
+            is_in_step: false,
             begun: None,
             takes_levels: false,
             is_faulty: false,
@@ -156,6 +159,7 @@ impl ProductBook {
             BookScope::Snapshot => {
                 self.state = State::Live;
                 self.last = updates.map(|(_, last)| last);
+                self.is_in_step = false;
                 if let Err(loss) = self.apply_waiting() {
                     self.lose();
                     return Applied::Lost(loss);
@@ -173,7 +177,7 @@ impl ProductBook {
                 self.lose();
                 return Applied::Lost(Loss::Gap);
             }
-            BookScope::Change => self.last = updates.map(|(_, last)| last).or(self.last),
+            BookScope::Change => self.step_to(updates),
         }
         self.book.truncate();
         let fits = match (self.check, end.checksum) {
@@ -204,19 +208,30 @@ impl ProductBook {
             for level in own {
                 self.book.apply(*level);
             }
-            self.last = change.updates.map(|(_, last)| last);
+            self.step_to(change.updates);
         }
         Ok(())
     }
 
-    /// Whether the book has all of these updates already.
-    fn is_stale(&self, updates: Option<(u64, u64)>) -> bool {
-        matches!((updates, self.last), (Some((_, last)), Some(known)) if last <= known)
+    fn step_to(&mut self, updates: Option<(u64, u64)>) {
+        if let Some((_, last)) = updates {
+            self.last = Some(last);
+            self.is_in_step = true;
+        }
     }
 
-    /// Whether updates are missing between the book and these. The first ones after a snapshot may reach back before it.
+    /// Whether the book has all of these updates already: of the first ones after a snapshot it may.
+    fn is_stale(&self, updates: Option<(u64, u64)>) -> bool {
+        matches!((updates, self.last), (Some((_, last)), Some(known)) if !self.is_in_step && last <= known)
+    }
+
+    /// Whether these updates do not follow on those in the book. The first ones after a snapshot may reach back before it.
+    /// Later, going back is as bad as a hole: a number was wrong, this one or that of the last change, and were it that, all
+    /// that come would look old.
     fn is_gap(&self, updates: Option<(u64, u64)>) -> bool {
-        matches!((updates, self.last), (Some((first, _)), Some(known)) if first > known.saturating_add(1))
+        let (Some((first, _)), Some(known)) = (updates, self.last) else { return false };
+        let next = known.saturating_add(1);
+        if self.is_in_step { first != next } else { first > next }
     }
 }
 
@@ -283,6 +298,16 @@ mod tests {
         check(
             &[Snapshot(10, 5), Change(11, 12, 6), Change(13, 13, 7), Change(15, 15, 8), Change(16, 16, 9)],
             &[(Live, 5), (Live, 6), (Live, 7), (Lost(Loss::Gap), 0), (Waiting, 0)],
+        );
+    }
+
+    #[test]
+    fn changes_that_go_back_end_the_book() {
+        check(&[Snapshot(10, 5), Change(11, 12, 6), Change(12, 12, 7)], &[(Live, 5), (Live, 6), (Lost(Loss::Gap), 0)]);
+        // The wrong number is the one before.
+        check(
+            &[Snapshot(10, 5), Change(11, 912, 6), Change(13, 13, 7), Snapshot(13, 8), Change(14, 14, 9)],
+            &[(Live, 5), (Live, 6), (Lost(Loss::Gap), 0), (Live, 8), (Live, 9)],
         );
     }
 
