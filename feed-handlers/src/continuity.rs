@@ -1,9 +1,8 @@
 //! Continuity: what the venue's own numbers say about order, repetition and loss, for one product.
 //!
 //! Pure, owned by the feed's thread. The venue numbers trades without holes, so a hole is a loss and a repeated
-//! number a duplicate. It numbers tickers with holes, so these can only be kept from going back. A venue that
-//! restarted its numbers at a lower one would be silent from then on: it never did, and letting trade ids go
-//! back would break every reader of the trade channel.
+//! number a duplicate. It numbers tickers with holes, so these can only be kept from going back. Deliberately absent:
+//! numbers that begin anew at a lower one, which only times tell from repeats; the feed then begins anew too.
 
 /// What to do with a `match`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +31,7 @@ impl TradeIds {
     /// An id above the last trade's but at or below a `last_match` is a trade that was on its way when that was
     /// sent. It was never delivered, so it is fresh; it was told as old state or as missed, so no gap is left.
     pub(crate) fn on_match(&mut self, id: u64) -> TradeVerdict {
-        if self.last.is_some_and(|last| id <= last) {
+        if self.is_repeat(id) {
             return TradeVerdict::Duplicate;
         }
         let missed = self.known.map_or(0, |known| id.saturating_sub(known).saturating_sub(1));
@@ -41,6 +40,11 @@ impl TradeIds {
         self.anew = false;
         debug_assert!(self.known >= self.last, "Invariant: known >= last");
         TradeVerdict::Fresh { missed }
+    }
+
+    /// Whether the id is not above that of the last trade.
+    pub(crate) fn is_repeat(&self, id: u64) -> bool {
+        self.last.is_some_and(|last| id <= last)
     }
 
     /// The last trade before a subscription. Returns how many trades were missed up to and including it, of

@@ -2,7 +2,8 @@
 //!
 //! Owned by the source's thread, the only producer of the ring. For each frame: decode, put the venue's name to an
 //! instrument, hold the venue's numbers against what came before, publish. What leaves here is in the venue's order: no
-//! trade id of a product that numbers its trades repeats or goes back, and neither does the sequence of its quotes.
+//! trade id of a product that numbers its trades repeats or goes back, and neither does the sequence of its quotes, but
+//! where times say that the numbers began anew.
 //! Every event that is left out is counted by reason, and a frame that holds something invalid becomes a dead letter.
 //! Allocates only when it meets a new product, and for books.
 //!
@@ -44,8 +45,9 @@ pub use crate::counters::{FeedCounter, FeedCounters};
 /// How much of a refused frame is shown in the log.
 const SAMPLE_BYTES_MAX: usize = 200;
 
-/// A quote that is so much later than the last one may begin the venue's numbers anew, ns: those of a day that ended.
-const NUMBERS_ANEW_NS: i64 = 3_600_000_000_000;
+/// A trade or quote that is so much later than the last one of its product, ns, is no repeat, however low its number: the
+/// venue began its numbers anew, or the last one was wrong. Lines differ by less, and what is told again bears its old time.
+const NUMBERS_ANEW_NS: i64 = 10_000_000_000;
 
 /// Least time between two samples of refused frames in the log, and between two errors of the venue, ns.
 const SAMPLE_INTERVAL_NS: i64 = 1_000_000_000;
@@ -435,6 +437,10 @@ impl Feed {
         let (mut id, mut missed) = (trade.id, 0);
         if let (Some(number), venue::TradeIds::Contiguous) = (trade.id, self.venue.trade_ids()) {
             let number = product.trade_lap.shifted(number);
+            let is_no_repeat = is_much_later(trade.time, product.latest_trade, &self.limits, ts_recv);
+            if is_no_repeat && product.trades.is_repeat(number) {
+                product.trades = TradeIds::default();
+            }
             match product.trades.on_match(number) {
                 TradeVerdict::Fresh { missed: before } => missed = before,
                 TradeVerdict::Duplicate => {
@@ -499,8 +505,7 @@ impl Feed {
         };
         if let Some(sequence) = quote.sequence {
             let sequence = product.ticker_lap.shifted(sequence);
-            let is_much_later = time.saturating_sub(NUMBERS_ANEW_NS) > product.latest_quote;
-            if is_much_later && product.latest_quote > i64::MIN {
+            if is_much_later(time, product.latest_quote, &self.limits, ts_recv) {
                 product.tickers = Rising::default();
             }
             if !product.tickers.rises_to(sequence) {
@@ -732,6 +737,12 @@ impl Feed {
         self.is_counted = true;
         self.counters.add(counter, 1);
     }
+}
+
+/// Whether `time` is that of no repeat, and can be believed. `latest` is `i64::MIN` before there is anything to repeat.
+fn is_much_later(time: i64, latest: i64, limits: &Limits, ts_recv: i64) -> bool {
+    let is_later = latest > i64::MIN && time.saturating_sub(latest) > NUMBERS_ANEW_NS;
+    is_later && limits.check_time(time, ts_recv).is_ok()
 }
 
 /// The beginning of a text from the venue, safe to print.

@@ -218,6 +218,30 @@ fn quotes_do_not_go_back() {
 }
 
 #[test]
+fn one_wrong_number_does_not_silence_a_product() {
+    check(
+        &[Match(5, 1), Match(90, 2), Match(7, 3), Match(8, 12), Match(9, 13), Match(10, 14), Match(9, 30)],
+        &[trade(5, 1), "gap 84 @2".into(), trade(90, 2), trade(9, 13), trade(10, 14), trade(9, 30)],
+        &[(C::Trades, 5), (C::Gaps, 1), (C::TradesMissed, 84), (C::Duplicates, 2)],
+    );
+    check(
+        &[Ticker(10, 1), Ticker(99, 2), Ticker(12, 3), Ticker(13, 12), Ticker(14, 13), Ticker(15, 14)],
+        &[quote(1), quote(2), quote(13), quote(14)],
+        &[(C::Quotes, 4), (C::StaleQuotes, 2)],
+    );
+}
+
+#[test]
+fn a_repeat_of_an_absurd_time_begins_nothing_anew() {
+    // They come at second 60, and may be 10 s ahead.
+    check(
+        &[Match(5, 1), Match(6, 2), Match(5, 71), Match(6, 2), Ticker(10, 1), Ticker(9, 71), Ticker(10, 1)],
+        &[trade(5, 1), trade(6, 2), quote(1)],
+        &[(C::Trades, 2), (C::Duplicates, 2), (C::Quotes, 1), (C::StaleQuotes, 2)],
+    );
+}
+
+#[test]
 fn absurd_quotes_are_left_out() {
     let with = |sequence, from: &str, to: &str| Frame(Ticker(sequence, 9).frame().replace(from, to));
     let sized = |bid_size: &str| format!(r#""best_bid":"0.00001306","best_bid_size":"{bid_size}","#);

@@ -4,7 +4,7 @@
 //! - Every frame raises a counter beside those of frames and bytes, and every event of it exactly one.
 //! - What is refused is counted by its reason, and the frame is one dead letter, untouched.
 //! - What is published is counted as such. Its prices are above zero and stand in a frame that was taken in, a bid is not
-//!   above its ask, its times are within the limits, and trade ids that have no holes rise.
+//!   above its ask, its times are within the limits, and trade ids that have no holes rise or begin anew.
 
 // Each user takes what it needs.
 #![allow(dead_code)]
@@ -29,6 +29,8 @@ use protocol::{Decimal, InstrumentId, InstrumentTable, SourceId, Tick, TickBody}
 const TICKS_A_FRAME_MAX: usize = 1_024;
 /// Few, so that the table is full at times.
 const INSTRUMENTS_MAX: usize = 24;
+/// Numbers that are lower begin anew where the time is so much later, ns.
+const ANEW_NS: i64 = 10_000_000_000;
 /// Of the recordings of ITCH, Unix ns.
 const MIDNIGHT_NS: i64 = 1_692_676_800_000_000_000;
 
@@ -113,7 +115,8 @@ pub(crate) struct Ledger {
     counts: Vec<(C, u64)>,
     /// The numbers of all frames: mantissa and scale, or the mantissa alone of a venue that writes no point.
     numbers: HashSet<(i64, Option<u8>)>,
-    latest_ids: HashMap<InstrumentId, u64>,
+    /// Id and time of each instrument's last trade.
+    latest_trades: HashMap<InstrumentId, (u64, i64)>,
 }
 
 impl Ledger {
@@ -144,7 +147,7 @@ impl Ledger {
             office,
             counts: C::iter().map(|counter| (counter, 0)).collect(),
             numbers: HashSet::new(),
-            latest_ids: HashMap::new(),
+            latest_trades: HashMap::new(),
         }
     }
 
@@ -255,8 +258,9 @@ impl Ledger {
                 assert!(trade.size.mantissa() >= least, "{}", shown());
                 assert!(self.stands_in_frames(trade.size), "{} is nowhere: {}", trade.size, shown());
                 if let (TradeIds::Contiguous, Some(id)) = (self.venue.trade_ids(), trade.id) {
-                    let latest = self.latest_ids.insert(tick.instrument, id);
-                    assert!(latest.is_none_or(|latest| latest < id), "after {latest:?}: {}", shown());
+                    let latest = self.latest_trades.insert(tick.instrument, (id, tick.ts_event));
+                    let follows = latest.is_none_or(|(latest, time)| id > latest || tick.ts_event > time + ANEW_NS);
+                    assert!(follows, "after {latest:?}: {}", shown());
                 }
                 [Some(trade.price), None]
             }
