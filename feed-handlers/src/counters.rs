@@ -64,6 +64,9 @@ feed_counters! {
     Notes, "notes", "Other messages of the venue about the connection.";
     LineHeartbeats, "line_heartbeats", "Heartbeats of the whole connection, or without a time.";
     LineGaps, "line_gaps", "Holes in the connection's own numbers.";
+    LineRepeats, "line_repeats", "Messages left out because another line brought them before.";
+    LineLost, "line_lost", "Messages that no line brought.";
+    StaleDatagrams, "stale_datagrams", "Datagrams left out because their session is over, or far from all that came before.";
     VenueBars, "venue_bars", "Bars that the venue made, published.";
     RepeatedBars, "repeated_bars", "Bars of the venue left out because they were told before, as they are.";
     OutdatedBars, "outdated_bars", "Bars of the venue left out because a later one was told before.";

@@ -98,7 +98,7 @@ impl Recorded {
         }
         let books = |depth| QuoteOrigin::Books { depth };
         let origins = proptest::sample::select(vec![QuoteOrigin::Quotes, books(None), books(Some(25))]);
-        let config = ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() };
+        let config = ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() };
         let strategy = (damaged_run(frames, telling), origins, any::<bool>());
         let result = TestRunner::new(config).run(&strategy, |(run, quotes, is_live)| {
             let (limits, ts_recv) = if is_live { (Limits::LIVE, live) } else { (Limits::RECORDED, RECEIVED) };

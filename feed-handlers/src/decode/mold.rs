@@ -41,11 +41,20 @@ impl<'a> Downstream<'a> {
         messages.zip(sequence..).map(|(message, sequence)| (sequence, message))
     }
 
+    /// The number of its first message, or of the next one where it holds none.
+    pub const fn sequence(self) -> u64 {
+        match self {
+            Downstream::Messages { sequence, .. }
+            | Downstream::Heartbeat { sequence, .. }
+            | Downstream::EndOfSession { sequence, .. } => sequence,
+        }
+    }
+
     /// The number of the first message that this datagram does not hold.
     pub fn next_sequence(self) -> u64 {
         match self {
             Downstream::Messages { sequence, count, .. } => sequence + u64::from(count),
-            Downstream::Heartbeat { sequence, .. } | Downstream::EndOfSession { sequence, .. } => sequence,
+            Downstream::Heartbeat { .. } | Downstream::EndOfSession { .. } => self.sequence(),
         }
     }
 

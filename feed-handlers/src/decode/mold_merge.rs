@@ -4,6 +4,9 @@
 //! what is missing; a hole is asked for again after a moment, in which another line may fill it, and given up when nothing
 //! of it came for long. Lines are equals: whichever is first counts.
 //!
+//! What is far from all that came before, another session or numbers beyond the window, is held until a second datagram
+//! agrees: one that strayed here or is damaged must not make all true ones look old.
+//!
 //! Deliberately absent: sockets, and telling a true datagram from a forged one. Whoever can send to the group can
 //! make messages up, and can only be kept out by the network.
 
@@ -30,7 +33,8 @@ pub struct MergeLimits {
     pub request_again_ns: i64,
     /// How long nothing of a hole may come before it counts as lost; above 0.
     pub give_up_ns: i64,
-    /// Most messages that wait; beyond it the first hole counts as lost at once. Above 0.
+    /// Most messages that wait; beyond it the first hole counts as lost at once. Above 0. Numbers that are further ahead
+    /// than this are held until a second datagram agrees.
     pub window_messages: usize,
     /// Most bytes of messages that wait, likewise.
     pub window_bytes: usize,
@@ -73,8 +77,18 @@ pub struct MergeCounts {
     pub lost: u64,
     /// Requests made.
     pub requests: u64,
-    /// Datagrams of a session that is over.
+    /// Datagrams of a session that is over, and those that were held and that nothing agreed with.
     pub stale_datagrams: u64,
+}
+
+/// A datagram that is far from all that came before.
+#[derive(Debug)]
+struct Held {
+    session: Session,
+    sequence: u64,
+    next_sequence: u64,
+    /// Of one datagram: 64 KiB at most.
+    messages: Vec<(u64, Box<[u8]>)>,
 }
 
 /// The merge of the lines of one feed.
@@ -97,6 +111,7 @@ pub struct MoldMerge {
     /// Since when the first hole has been as it is.
     hole_since: Option<i64>,
     requested_at: Option<i64>,
+    held: Option<Held>,
     counts: MergeCounts,
 }
 
@@ -114,6 +129,7 @@ impl MoldMerge {
             is_ended: false,
             hole_since: None,
             requested_at: None,
+            held: None,
             counts: MergeCounts::default(),
         }
     }
@@ -129,11 +145,22 @@ impl MoldMerge {
 
     /// Takes in a datagram of any line, or the answer to a request, at `now` (monotonic, ns).
     pub fn handle(&mut self, datagram: Downstream<'_>, now: i64, deliver: &mut dyn FnMut(Delivery<'_>)) {
-        if !self.is_of_session(datagram, deliver) {
+        if self.previous.as_ref() == Some(datagram.session()) {
             self.counts.stale_datagrams += 1;
             return;
         }
+        let held = match self.is_far(datagram) {
+            true if self.is_agreed_with(datagram) => self.held.take(),
+            true => return self.hold(datagram),
+            false => None,
+        };
+        if self.session.as_ref() != Some(datagram.session()) {
+            self.begin_session(datagram, deliver);
+        }
         let before = self.next;
+        for (sequence, message) in held.into_iter().flat_map(|held| held.messages) {
+            self.take_in(sequence, &message, deliver);
+        }
         for (sequence, message) in datagram.messages() {
             self.take_in(sequence, message, deliver);
         }
@@ -188,33 +215,49 @@ impl MoldMerge {
         })
     }
 
-    /// Whether the datagram is of the session under way, which it may begin.
-    fn is_of_session(&mut self, datagram: Downstream<'_>, deliver: &mut dyn FnMut(Delivery<'_>)) -> bool {
-        let session = datagram.session();
-        if self.session.as_ref() == Some(session) {
-            return true;
+    /// Whether the datagram is of a session that nobody expects, or of numbers beyond the window.
+    fn is_far(&self, datagram: Downstream<'_>) -> bool {
+        match &self.session {
+            None => false,
+            Some(session) if session == datagram.session() => datagram.sequence() > self.beyond(self.sent),
+            Some(_) => !self.is_ended,
         }
-        if self.previous.as_ref() == Some(session) {
-            return false;
+    }
+
+    /// The number of a window's messages after `sequence`.
+    fn beyond(&self, sequence: u64) -> u64 {
+        sequence.saturating_add(self.limits.window_messages as u64)
+    }
+
+    /// Whether it is like the one that is held, or goes on where that ends.
+    fn is_agreed_with(&self, datagram: Downstream<'_>) -> bool {
+        self.held.as_ref().is_some_and(|held| {
+            let reach = held.sequence..=self.beyond(held.next_sequence);
+            held.session == *datagram.session() && reach.contains(&datagram.sequence())
+        })
+    }
+
+    fn hold(&mut self, datagram: Downstream<'_>) {
+        let (session, sequence, next_sequence) = (*datagram.session(), datagram.sequence(), datagram.next_sequence());
+        let messages = datagram.messages().map(|(sequence, message)| (sequence, message.into())).collect();
+        if self.held.replace(Held { session, sequence, next_sequence, messages }).is_some() {
+            self.counts.stale_datagrams += 1;
         }
+    }
+
+    fn begin_session(&mut self, datagram: Downstream<'_>, deliver: &mut dyn FnMut(Delivery<'_>)) {
         let is_first = self.session.is_none();
         // What is missing of the session before will not come any more.
         while self.has_hole() {
             self.lose_hole(deliver);
         }
         self.end_session(deliver);
-        self.previous = self.session.replace(*session);
-        let first = match datagram {
-            Downstream::Messages { sequence, .. }
-            | Downstream::Heartbeat { sequence, .. }
-            | Downstream::EndOfSession { sequence, .. } => sequence,
-        };
-        self.next = if is_first && self.limits.start == Start::Now { first } else { 1 };
+        self.previous = self.session.replace(*datagram.session());
+        self.next = if is_first && self.limits.start == Start::Now { datagram.sequence() } else { 1 };
         self.sent = self.next;
         (self.end, self.is_ended) = (None, false);
         (self.hole_since, self.requested_at) = (None, None);
-        deliver(Delivery::Session(session));
-        true
+        deliver(Delivery::Session(datagram.session()));
     }
 
     fn take_in(&mut self, sequence: u64, message: &[u8], deliver: &mut dyn FnMut(Delivery<'_>)) {

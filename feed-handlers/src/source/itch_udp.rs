@@ -24,8 +24,8 @@ use super::{FeedState, FeedStatus, Stop, http_stream, wall_ns};
 use crate::decode::eastern::us_eastern;
 use crate::decode::event::Event;
 use crate::decode::mold;
-use crate::decode::mold_merge::{Delivery, MergeLimits, MoldMerge};
-use crate::feed::Feed;
+use crate::decode::mold_merge::{Delivery, MergeCounts, MergeLimits, MoldMerge};
+use crate::feed::{Feed, FeedCounter};
 use crate::order_book::{ORDERS_MAX, OrderBooks};
 
 /// The largest datagram there is.
@@ -156,6 +156,7 @@ impl ItchUdp {
         let start = Instant::now();
         let mut shell = Shell {
             merge: MoldMerge::new(limits),
+            counted: MergeCounts::default(),
             day: Day {
                 feed,
                 books: OrderBooks::new(ORDERS_MAX),
@@ -226,6 +227,8 @@ async fn readable(sockets: &[UdpSocket]) {
 /// All but the sockets.
 struct Shell {
     merge: MoldMerge,
+    /// What of the merge's counts the feed's counters have.
+    counted: MergeCounts,
     day: Day,
     start: Instant,
     /// When the last datagram came that is one.
@@ -264,6 +267,7 @@ impl Shell {
         };
         let (now_ns, day) = (self.now_ns(now), &mut self.day);
         self.merge.handle(packet, now_ns, &mut |delivery| day.take_in(delivery, ts_recv));
+        self.count();
         self.latest = Some(now);
         if let Some((latest, is_told)) = self.line_latest.get_mut(socket) {
             *latest = now;
@@ -277,10 +281,26 @@ impl Shell {
         }
     }
 
+    /// What the merge kept from the feed is counted there too.
+    fn count(&mut self) {
+        let (now, counters) = (self.merge.counts(), self.day.feed.counters());
+        let before = std::mem::replace(&mut self.counted, now);
+        for (counter, now, before) in [
+            (FeedCounter::LineRepeats, now.duplicates, before.duplicates),
+            (FeedCounter::LineLost, now.lost, before.lost),
+            (FeedCounter::StaleDatagrams, now.stale_datagrams, before.stale_datagrams),
+        ] {
+            if now > before {
+                counters.add(counter, now - before);
+            }
+        }
+    }
+
     fn handle_timeout(&mut self) {
         let now = Instant::now();
         let (now_ns, ts_recv, day) = (self.now_ns(now), wall_ns(), &mut self.day);
         self.merge.handle_timeout(now_ns, &mut |delivery| day.take_in(delivery, ts_recv));
+        self.count();
         if self.day.is_ended {
             // Nothing is to come before the next session.
             self.status.set(FeedState::Ended);
