@@ -91,6 +91,7 @@ feed_counters! {
     BookChecksums, "book_checksums", "Books given up because they do not have the venue's checksum.";
     BookFaults, "book_faults", "Books given up because a level could not be read.";
     BookOverflows, "book_overflows", "Books given up because no snapshot came.";
+    BookCrosses, "book_crosses", "Books given up because they stayed crossed.";
     CrossedQuotes, "crossed_quotes", "Tickers left out because their bid is above their ask.";
     InvalidTrades, "invalid_trades", "Trades left out because of their price, size or time.";
     InvalidQuotes, "invalid_quotes", "Tickers left out because of a price, a size or their time.";

@@ -587,7 +587,7 @@ impl Feed {
         let Some(at) = self.book.take() else { return };
         let product = &mut self.products[at];
         let Some(book) = product.book.as_deref_mut() else { return };
-        match book.end(end) {
+        match book.end(end, ts_recv) {
             Applied::Live => {
                 product.awaits_snapshot = false;
                 let (bid, ask) = book.book().top();
@@ -604,6 +604,7 @@ impl Feed {
                     Loss::Checksum => FeedCounter::BookChecksums,
                     Loss::Level => FeedCounter::BookFaults,
                     Loss::Overflow => FeedCounter::BookOverflows,
+                    Loss::Crossed => FeedCounter::BookCrosses,
                 });
                 self.ask(Resync::Book(name));
             }

@@ -7,11 +7,14 @@
 //! Bounds: [`WAITING_LEVELS_MAX`] levels wait for a snapshot; with more, all of them go and the snapshot is asked for
 //! again. The levels of the book itself are bounded by [`Book`].
 
-use crate::book::Book;
+use crate::book::{Book, Spread};
 use crate::decode::event::{BookBegin, BookEnd, BookScope, Level};
 
 /// Levels of changes that may wait for a snapshot: some seconds of the busiest products.
 pub(super) const WAITING_LEVELS_MAX: usize = 50_000;
+
+/// A book that is crossed for longer, ns, has a level that is wrong: a venue's own crosses are matched within moments.
+pub(super) const CROSSED_MAX_NS: i64 = 5_000_000_000;
 
 /// How the venue lets a book be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub(super) enum Loss {
     Level,
     /// No snapshot came while changes gathered.
     Overflow,
+    /// Its best bid stayed above its best ask.
+    Crossed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub(super) struct ProductBook {
     last: Option<u64>,
     /// A change was applied since the snapshot. From then on each follows on the one before.
     is_in_step: bool,
+    /// Since when it is crossed, by receipt.
+    crossed_since: Option<i64>,
     /// The change under way.
     begun: Option<(BookScope, Option<(u64, u64)>)>,
     /// Whether it is applied, as far as its levels go.
@@ -89,6 +96,7 @@ impl ProductBook {
             state: State::Waiting,
             last: None,
             is_in_step: false,
+            crossed_since: None,
             begun: None,
             takes_levels: false,
             is_faulty: false,
@@ -147,8 +155,8 @@ impl ProductBook {
         self.is_faulty = true;
     }
 
-    /// The change under way is complete.
-    pub(super) fn end(&mut self, end: &BookEnd) -> Applied {
+    /// The change under way, which came at `ts_recv`, is complete.
+    pub(super) fn end(&mut self, end: &BookEnd, ts_recv: i64) -> Applied {
         let Some((scope, updates)) = self.begun.take() else { return Applied::Waiting };
         self.takes_levels = false;
         if self.is_faulty {
@@ -160,6 +168,7 @@ impl ProductBook {
                 self.state = State::Live;
                 self.last = updates.map(|(_, last)| last);
                 self.is_in_step = false;
+                self.crossed_since = None;
                 if let Err(loss) = self.apply_waiting() {
                     self.lose();
                     return Applied::Lost(loss);
@@ -188,7 +197,17 @@ impl ProductBook {
             self.lose();
             return Applied::Lost(Loss::Checksum);
         }
+        if self.stays_crossed(ts_recv) {
+            self.lose();
+            return Applied::Lost(Loss::Crossed);
+        }
         Applied::Live
+    }
+
+    fn stays_crossed(&mut self, ts_recv: i64) -> bool {
+        let is_crossed = self.book.spread() == Spread::Crossed;
+        self.crossed_since = is_crossed.then(|| self.crossed_since.unwrap_or(ts_recv));
+        self.crossed_since.is_some_and(|since| ts_recv.saturating_sub(since) > CROSSED_MAX_NS)
     }
 
     /// The changes that came before the snapshot did, as far as they are newer.
@@ -236,205 +255,4 @@ impl ProductBook {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-    use proptest::sample::Index;
-    use protocol::{Decimal, Side};
-
-    use super::*;
-    use crate::decode::event::Symbol;
-
-    /// What comes: updates `first..=last`, and the size that the level at a price of 1 has then.
-    enum Step {
-        Snapshot(u64, i64),
-        Change(u64, u64, i64),
-        /// Without numbers.
-        Bare(BookScope, i64),
-        Faulty(u64),
-        Lose,
-    }
-    use Step::{Bare, Change, Faulty, Lose, Snapshot};
-
-    fn take(book: &mut ProductBook, scope: BookScope, updates: Option<(u64, u64)>, size: Option<i64>) -> Applied {
-        book.begin(&BookBegin { symbol: Symbol::Text(b"A"), scope, updates });
-        match size {
-            Some(size) => {
-                let [price, size] = [1, size].map(|n| Decimal::new(n, 0).unwrap());
-                book.level(Level { side: Side::Buy, price, size });
-            }
-            None => book.fault(),
-        }
-        book.end(&BookEnd { checksum: None, time: None })
-    }
-
-    /// What becomes of each step, and the size in the book after it.
-    #[track_caller]
-    fn check(steps: &[Step], expected: &[(Applied, i64)]) {
-        let mut book = ProductBook::new(Book::new(), BookCheck::Trust);
-        let mut seen = Vec::new();
-        for step in steps {
-            let applied = match *step {
-                Snapshot(last, size) => take(&mut book, BookScope::Snapshot, Some((last, last)), Some(size)),
-                Change(first, last, size) => take(&mut book, BookScope::Change, Some((first, last)), Some(size)),
-                Bare(scope, size) => take(&mut book, scope, None, Some(size)),
-                Faulty(number) => take(&mut book, BookScope::Change, Some((number, number)), None),
-                Lose => {
-                    book.lose();
-                    Applied::Waiting
-                }
-            };
-            seen.push((applied, book.book().top().0.map_or(0, |(_, size)| size.mantissa())));
-        }
-        assert_eq!(seen, expected);
-    }
-
-    use Applied::{Live, Lost, Stale, Waiting};
-
-    #[test]
-    fn changes_follow_each_other_from_the_snapshot_on() {
-        check(
-            &[Snapshot(10, 5), Change(11, 12, 6), Change(13, 13, 7), Change(15, 15, 8), Change(16, 16, 9)],
-            &[(Live, 5), (Live, 6), (Live, 7), (Lost(Loss::Gap), 0), (Waiting, 0)],
-        );
-    }
-
-    #[test]
-    fn changes_that_go_back_end_the_book() {
-        check(&[Snapshot(10, 5), Change(11, 12, 6), Change(12, 12, 7)], &[(Live, 5), (Live, 6), (Lost(Loss::Gap), 0)]);
-        // The wrong number is the one before.
-        check(
-            &[Snapshot(10, 5), Change(11, 912, 6), Change(13, 13, 7), Snapshot(13, 8), Change(14, 14, 9)],
-            &[(Live, 5), (Live, 6), (Lost(Loss::Gap), 0), (Live, 8), (Live, 9)],
-        );
-    }
-
-    #[test]
-    fn a_snapshot_meets_the_changes_that_came_before_it() {
-        check(
-            &[Change(8, 9, 3), Change(10, 12, 4), Change(13, 14, 6), Snapshot(11, 5), Change(15, 15, 7)],
-            &[(Waiting, 0), (Waiting, 0), (Waiting, 0), (Live, 6), (Live, 7)],
-        );
-        // All of them are older; the first that comes later reaches back before the snapshot.
-        check(
-            &[Change(8, 9, 3), Snapshot(11, 5), Change(9, 11, 1), Change(10, 12, 7)],
-            &[(Waiting, 0), (Live, 5), (Stale, 5), (Live, 7)],
-        );
-        // The snapshot is too old for what was kept.
-        check(&[Change(14, 15, 3), Snapshot(11, 5), Snapshot(15, 6)], &[(Waiting, 0), (Lost(Loss::Gap), 0), (Live, 6)]);
-    }
-
-    #[test]
-    fn without_numbers_the_snapshot_came_last() {
-        check(
-            &[
-                Bare(BookScope::Change, 3),
-                Bare(BookScope::Snapshot, 5),
-                Bare(BookScope::Change, 6),
-                Lose,
-                Bare(BookScope::Change, 7),
-                Bare(BookScope::Snapshot, 8),
-            ],
-            &[(Waiting, 0), (Live, 5), (Live, 6), (Waiting, 0), (Waiting, 0), (Live, 8)],
-        );
-    }
-
-    #[test]
-    fn a_level_that_cannot_be_read_ends_the_book() {
-        check(
-            &[Snapshot(10, 5), Faulty(11), Change(12, 12, 6), Snapshot(12, 7)],
-            &[(Live, 5), (Lost(Loss::Level), 0), (Waiting, 0), (Live, 7)],
-        );
-    }
-
-    #[test]
-    fn what_waits_is_bounded() {
-        let mut book = ProductBook::new(Book::new(), BookCheck::Trust);
-        let change = BookBegin { symbol: Symbol::Text(b"A"), scope: BookScope::Change, updates: Some((1, 1)) };
-        let level = Level { side: Side::Buy, price: Decimal::new(1, 0).unwrap(), size: Decimal::new(1, 0).unwrap() };
-        book.begin(&change);
-        for _ in 0..=WAITING_LEVELS_MAX {
-            book.level(level);
-        }
-        assert_eq!(book.end(&BookEnd { checksum: None, time: None }), Lost(Loss::Overflow));
-        assert!(book.levels.is_empty() && book.changes.is_empty());
-    }
-
-    /// The venue's own book: is it a bid, price, size.
-    type Truth = BTreeMap<(bool, i64), i64>;
-
-    fn tell(
-        book: &mut ProductBook,
-        scope: BookScope,
-        updates: (u64, u64),
-        levels: impl Iterator<Item = (bool, i64, i64)>,
-    ) {
-        book.begin(&BookBegin { symbol: Symbol::Text(b"A"), scope, updates: Some(updates) });
-        for (is_bid, price, size) in levels {
-            let side = if is_bid { Side::Buy } else { Side::Sell };
-            let [price, size] = [price, size].map(|n| Decimal::new(n, 0).unwrap());
-            book.level(Level { side, price, size });
-        }
-        let _ = book.end(&BookEnd { checksum: None, time: None });
-    }
-
-    fn held(book: &Book) -> Truth {
-        let levels = |side| book.levels(side).map(move |(price, size)| (side, price.mantissa(), size.mantissa()));
-        let levels = levels(Side::Buy).chain(levels(Side::Sell));
-        levels.map(|(side, price, size)| ((side == Side::Buy, price), size)).collect()
-    }
-
-    proptest! {
-        /// Whatever of the numbered changes is lost, comes late or twice, and whenever there is a snapshot, an old one too: a
-        /// live book is the venue's as of the last number in it.
-        #[test]
-        fn a_live_book_is_that_of_the_venue(
-            changes in vec(vec((any::<bool>(), 1i64..6, 0i64..4), 0..4), 1..40),
-            steps in vec((0u8..8, any::<Index>()), 1..80),
-        ) {
-            let mut truths = vec![Truth::new()];
-            for change in &changes {
-                let mut truth = truths[truths.len() - 1].clone();
-                truth.extend(change.iter().map(|&(is_bid, price, size)| ((is_bid, price), size)));
-                truth.retain(|_, size| *size > 0);
-                truths.push(truth);
-            }
-            let mut book = ProductBook::new(Book::new(), BookCheck::Trust);
-            // The changes from `first` to `last` in one, as the venue sums them up.
-            let change = |book: &mut ProductBook, first: usize, last: usize| {
-                let levels = changes[first - 1..last].iter().flatten().copied();
-                tell(book, BookScope::Change, (first as u64, last as u64), levels);
-            };
-            let mut next = 1;
-            for (step, index) in steps {
-                let is_over = next > changes.len();
-                match step {
-                    0..=2 if !is_over => change(&mut book, next, next),
-                    3 if next < changes.len() => {
-                        change(&mut book, next, next + 1);
-                        next += 1;
-                    }
-                    5 => {
-                        let again = 1 + index.index(next.min(changes.len()));
-                        change(&mut book, again, again);
-                    }
-                    6 => {
-                        let at = index.index(next);
-                        let levels = truths[at].iter().map(|(&(is_bid, price), &size)| (is_bid, price, size));
-                        tell(&mut book, BookScope::Snapshot, (at as u64, at as u64), levels);
-                    }
-                    7 => book.lose(),
-                    // A change that never comes.
-                    _ => {}
-                }
-                next += usize::from(step < 5 && !is_over);
-                if book.is_live() {
-                    let last = book.last.expect("all are numbered") as usize;
-                    prop_assert_eq!(held(book.book()), truths[last].clone(), "as of {}", last);
-                }
-            }
-        }
-    }
-}
+mod tests;

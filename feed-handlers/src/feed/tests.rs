@@ -494,6 +494,19 @@ fn quotes_are_the_tops_of_books() {
 }
 
 #[test]
+fn a_book_that_stays_crossed_is_asked_for_anew() {
+    let (mut feed, mut reader) = books_feed(None);
+    feed.handle_frame(snapshot("1.0", "1.2").as_bytes(), RECEIVED);
+    // Nobody bids so much, and nobody will take it away.
+    feed.handle_frame(change("buy", "9.0", "5", 1).as_bytes(), RECEIVED);
+    assert_eq!(feed.poll_resync(), None);
+    feed.handle_frame(change("buy", "0.9", "5", 7).as_bytes(), RECEIVED + 6_000_000_000);
+    assert_eq!(feed.poll_resync(), Some(Resync::Book("SKL-BTC".into())));
+    assert_eq!(drain(&mut reader), ["quote 1.0x2 1.2x3 @0"]);
+    assert_eq!((feed.counters().count(C::BookCrosses), feed.counters().count(C::CrossedQuotes)), (1, 1));
+}
+
+#[test]
 fn a_cut_line_ends_the_books() {
     let (mut feed, mut reader) = books_feed(None);
     feed.handle_frame(snapshot("1.0", "1.2").as_bytes(), RECEIVED);

@@ -35,7 +35,7 @@ const ANEW_NS: i64 = 10_000_000_000;
 const MIDNIGHT_NS: i64 = 1_692_676_800_000_000_000;
 
 /// What becomes of an event, or of a change to a book as a whole: each ends as one of these.
-const FATES: [C; 30] = [
+const FATES: [C; 31] = [
     C::Trades,
     C::Duplicates,
     C::OldState,
@@ -66,6 +66,7 @@ const FATES: [C; 30] = [
     C::BookChecksums,
     C::BookFaults,
     C::BookOverflows,
+    C::BookCrosses,
 ];
 
 /// What is refused, whichever the reason.
