@@ -3,7 +3,8 @@
 //!
 //! The first byte is the venue, the second where quotes come from and how old a frame may be, four are the time of
 //! receipt in seconds. Then come steps, each but the last before a `\xff\xfe`: a cut line where it begins with 0, a lap
-//! where it begins with 1, else a frame behind that byte.
+//! where it begins with 1, else a frame behind that byte, which says how many seconds passed: none where it is a `.`, one
+//! where it is the next character.
 
 #![no_main]
 
@@ -16,6 +17,7 @@ use feed_handlers::venue::Venue;
 use ledger::Ledger;
 use libfuzzer_sys::fuzz_target;
 
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
 const STEP_END: &[u8] = b"\xff\xfe";
 
 fuzz_target!(|input: &[u8]| {
@@ -28,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
         _ => QuoteOrigin::Books { depth: Some(1) },
     };
     let limits = if settings & 4 == 0 { Limits::RECORDED } else { Limits::LIVE };
-    let ts_recv = i64::from(u32::from_be_bytes([s1, s2, s3, s4])) * 1_000_000_000;
+    let mut ts_recv = i64::from(u32::from_be_bytes([s1, s2, s3, s4])) * NANOS_PER_SECOND;
     let mut ledger = Ledger::new(venue, quotes, limits);
     while !rest.is_empty() {
         let end = rest.windows(STEP_END.len()).position(|bytes| bytes == STEP_END);
@@ -38,7 +40,10 @@ fuzz_target!(|input: &[u8]| {
             None => {}
             Some((0, _)) => ledger.connection_lost(),
             Some((1, _)) => ledger.start_lap(),
-            Some((_, frame)) => _ = ledger.take(frame, ts_recv),
+            Some((passed, frame)) => {
+                ts_recv += i64::from(passed.saturating_sub(b'.')) * NANOS_PER_SECOND;
+                ledger.take(frame, ts_recv);
+            }
         }
     }
 });
