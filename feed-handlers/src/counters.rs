@@ -68,6 +68,7 @@ feed_counters! {
     LineLost, "line_lost", "Messages that no line brought.";
     StaleDatagrams, "stale_datagrams", "Datagrams left out because their session is over, or far from all that came before.";
     VenueBars, "venue_bars", "Bars that the venue made, published.";
+    CompletedBars, "completed_bars", "Bars of the venue that were final because the next one began, published once more.";
     RepeatedBars, "repeated_bars", "Bars of the venue left out because they were told before, as they are.";
     OutdatedBars, "outdated_bars", "Bars of the venue left out because a later one was told before.";
     BarsInProgress, "bars_in_progress", "Bars of the venue in progress, of an interval whose progress no channel shows.";

@@ -141,7 +141,7 @@ impl Feed {
             _ => self.quality.accept(end_ns.min(ts_recv), ts_recv, Order::Kept),
         }
         if let Some((start_ns, completed)) = completed {
-            self.publish(FeedCounter::VenueBars, at, start_ns, ts_recv, TickBody::Bar(completed));
+            self.publish(FeedCounter::CompletedBars, at, start_ns, ts_recv, TickBody::Bar(completed));
         }
         if news.is_final() || matches!(interval, Interval::Minute | Interval::Day) {
             self.publish(FeedCounter::VenueBars, at, bar.start, ts_recv, TickBody::Bar(news));

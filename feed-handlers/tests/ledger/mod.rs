@@ -35,7 +35,7 @@ const ANEW_NS: i64 = 10_000_000_000;
 const MIDNIGHT_NS: i64 = 1_692_676_800_000_000_000;
 
 /// What becomes of an event, or of a change to a book as a whole: each ends as one of these.
-const FATES: [C; 31] = [
+const FATES: [C; 36] = [
     C::Trades,
     C::Duplicates,
     C::OldState,
@@ -49,6 +49,11 @@ const FATES: [C; 31] = [
     C::CrossedQuotes,
     C::InvalidQuotes,
     C::VenueBars,
+    C::RepeatedBars,
+    C::OutdatedBars,
+    C::BarsInProgress,
+    C::OtherBars,
+    C::EmptyBars,
     C::InvalidBars,
     C::Heartbeats,
     C::StaleHeartbeats,
@@ -80,8 +85,8 @@ const REFUSALS: [C; 7] = [
     C::CrossedQuotes,
 ];
 
-/// What the ring is to bear out.
-const PUBLISHED: [C; 6] = [C::Trades, C::Quotes, C::Heartbeats, C::Gaps, C::TradesMissed, C::Outliers];
+/// What the ring is to bear out. Bars stand for those as well that the next one completed.
+const PUBLISHED: [C; 7] = [C::Trades, C::Quotes, C::VenueBars, C::Heartbeats, C::Gaps, C::TradesMissed, C::Outliers];
 
 /// What a frame said, as far as it is held against the counters.
 #[derive(Default)]
@@ -230,6 +235,7 @@ impl Ledger {
             match tick.body {
                 TickBody::Trade(_) => add(C::Trades, 1),
                 TickBody::Quote(_) => add(C::Quotes, 1),
+                TickBody::Bar(_) => add(C::VenueBars, 1),
                 TickBody::Heartbeat => add(C::Heartbeats, 1),
                 TickBody::Gap { missed } => {
                     add(C::Gaps, 1);
@@ -243,7 +249,8 @@ impl Ledger {
             self.check_tick(&tick, frame, ts_recv);
         }
         for (counter, count) in published {
-            assert_eq!(count, rise_of(rises, counter), "{counter:?} of {}", frame.escape_ascii());
+            let completed = if counter == C::VenueBars { rise_of(rises, C::CompletedBars) } else { 0 };
+            assert_eq!(count, rise_of(rises, counter) + completed, "{counter:?} of {}", frame.escape_ascii());
         }
         total
     }
@@ -252,7 +259,10 @@ impl Ledger {
         let shown = || format!("{tick:?} of {}", frame.escape_ascii());
         assert_eq!((tick.source, tick.ts_recv), (SourceId(7), ts_recv), "{}", shown());
         assert!((tick.instrument.0 as usize) < self.feed.instruments().len(), "{}", shown());
-        assert_eq!(self.limits.check_time(tick.ts_event, ts_recv), Ok(()), "{}", shown());
+        // Bars may be of any age.
+        let age_max_ns = self.limits.age_max_ns.filter(|_| !matches!(tick.body, TickBody::Bar(_)));
+        let limits = Limits { age_max_ns, ..self.limits };
+        assert_eq!(limits.check_time(tick.ts_event, ts_recv), Ok(()), "{}", shown());
         let prices = match tick.body {
             TickBody::Trade(trade) => {
                 let least = i64::from(!self.venue.has_trades_of_nothing());
@@ -263,7 +273,7 @@ impl Ledger {
                     let follows = latest.is_none_or(|(latest, time)| id > latest || tick.ts_event > time + ANEW_NS);
                     assert!(follows, "after {latest:?}: {}", shown());
                 }
-                [Some(trade.price), None]
+                vec![trade.price]
             }
             TickBody::Quote(quote) => {
                 assert!(quote.bid <= quote.ask, "{}", shown());
@@ -273,11 +283,16 @@ impl Ledger {
                     let is_told = self.venue != Venue::Itch && !size.is_zero();
                     assert!(!is_told || self.stands_in_frames(size), "{size} is nowhere: {}", shown());
                 }
-                [Some(quote.bid), Some(quote.ask)]
+                vec![quote.bid, quote.ask]
             }
-            TickBody::Heartbeat | TickBody::Gap { .. } => [None; 2],
+            TickBody::Bar(bar) => {
+                let bar = bar.bar(tick.ts_event);
+                assert!(bar.low <= bar.open.min(bar.close) && bar.open.max(bar.close) <= bar.high, "{}", shown());
+                vec![bar.open, bar.high, bar.low, bar.close]
+            }
+            TickBody::Heartbeat | TickBody::Gap { .. } => Vec::new(),
         };
-        for price in prices.into_iter().flatten() {
+        for price in prices {
             assert!(price.is_positive(), "{}", shown());
             assert!(self.stands_in_frames(price), "{price} is nowhere: {}", shown());
         }
