@@ -87,11 +87,31 @@ struct InstrumentBars {
     source: Option<SourceId>,
     /// The time of the first trade, Unix ns; `i64::MAX` before it.
     from_ns: i64,
-    /// Begins of the last bars that went out as final, by interval, until a venue tells bars too.
-    finals_ns: [i64; Interval::COUNT],
+    /// The last bars that went out as final, by interval, until a venue tells bars too.
+    finals: [BarNumber; Interval::COUNT],
     venue: Option<Box<VenueBars>>,
     /// What the clock of a former source says is final, is. `end + lateness > final_ns` for each bar.
     final_ns: i64,
+}
+
+/// Which bar of its interval, counted from 1970: half as large as its begin. There are seven of them for each instrument.
+#[derive(Clone, Copy, Debug)]
+struct BarNumber(i32);
+
+// All that Unix nanoseconds can express, also of the shortest interval.
+const _: () = assert!(i64::MAX / Interval::Seconds5.ns() < i32::MAX as i64);
+
+impl BarNumber {
+    const NONE: BarNumber = BarNumber(i32::MIN);
+
+    fn of(interval: Interval, start_ns: i64) -> BarNumber {
+        BarNumber((start_ns / interval.ns()) as i32)
+    }
+
+    /// `i64::MIN` where there is none.
+    fn start_ns(self, interval: Interval) -> i64 {
+        if self.0 == i32::MIN { i64::MIN } else { i64::from(self.0) * interval.ns() }
+    }
 }
 
 /// The clock of a source, and what waits for it.
@@ -140,8 +160,9 @@ impl Bars {
         let own_ns = of_instrument.from_ns;
         let of_minutes = of_instrument.range(Interval::Minute);
         let minute = of_instrument.bars[of_minutes].last().map(|bar| bar.start_ns);
-        let finals_ns = &of_instrument.finals_ns;
-        let venue = of_instrument.venue.get_or_insert_with(|| Box::new(VenueBars::new(finals_ns, minute)));
+        let finals = of_instrument.finals;
+        let finals_ns = || Interval::ALL.map(|interval| finals[interval as usize].start_ns(interval));
+        let venue = of_instrument.venue.get_or_insert_with(|| Box::new(VenueBars::new(&finals_ns(), minute)));
         venue.tell(bar, start_ns, own_ns, &mut |finished| out(instrument, finished))
     }
 
@@ -250,7 +271,7 @@ impl Bars {
                 counts: [0; Interval::COUNT],
                 source: None,
                 from_ns: i64::MAX,
-                finals_ns: [i64::MIN; Interval::COUNT],
+                finals: [BarNumber::NONE; Interval::COUNT],
                 venue: None,
                 final_ns: i64::MIN,
             });
@@ -389,7 +410,7 @@ impl InstrumentBars {
         match &mut self.venue {
             Some(venue) => venue.admits_own(bar.interval, bar.start_ns, self.from_ns),
             None => {
-                self.finals_ns[bar.interval as usize] = bar.start_ns;
+                self.finals[bar.interval as usize] = BarNumber::of(bar.interval, bar.start_ns);
                 true
             }
         }
