@@ -501,7 +501,7 @@ mod loom_tests {
         const WORDS: usize = 2;
 
         fn to_words(&self) -> [u64; SLOT_WORDS] {
-            [self.0, !self.0, 0, 0, 0, 0, 0, 0, 0]
+            std::array::from_fn(|word| if word == 1 { !self.0 } else { self.0 })
         }
 
         fn from_words(words: &[u64; SLOT_WORDS]) -> Pair {

@@ -28,6 +28,7 @@ use super::field::{optional, required};
 use super::fix_fields::{Fields, date_and_time, decimal, fields, integer, timestamp};
 use super::{DecodeError, Reason};
 
+#[cfg(not(loom))]
 pub(crate) use super::fix_fields::BEGIN;
 pub use super::fix_fields::frame_end;
 
