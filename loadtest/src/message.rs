@@ -109,14 +109,8 @@ fn read(tag: &str, fields: &Map<String, Value>) -> Result<Message, String> {
             Message::Data(data(ChannelKind::Quotes, fields)?)
         }
         "b" | "u" | "d" => {
-            quantity(fields, &["o", "h", "l", "c", "v"])?;
-            // Not in each bar that a venue made.
-            if fields.contains_key("vw") {
-                quantity(fields, &["vw"])?;
-            }
-            if fields.contains_key("n") {
-                unsigned(fields, "n")?;
-            }
+            quantity(fields, &["o", "h", "l", "c", "v", "vw"])?;
+            unsigned(fields, "n")?;
             let kind = match tag {
                 "u" => ChannelKind::UpdatedBars,
                 "d" => ChannelKind::DailyBars,

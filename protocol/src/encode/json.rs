@@ -49,12 +49,8 @@ pub(super) fn bar(tag: &str, symbol: &str, interval: Option<Interval>, bar: &Bar
     decimal(r#","l":"#, bar.low, out);
     decimal(r#","c":"#, bar.close, out);
     decimal(r#","v":"#, bar.volume, out);
-    if bar.trades > 0 {
-        unsigned(r#","n":"#, bar.trades, out);
-    }
-    if !bar.vwap.is_zero() {
-        decimal(r#","vw":"#, bar.vwap, out);
-    }
+    unsigned(r#","n":"#, bar.trades, out);
+    decimal(r#","vw":"#, bar.vwap, out);
     end(stamp, out);
 }
 

@@ -41,8 +41,7 @@ pub(super) fn quote(symbol: &str, quote: &Quote, stamp: Stamp, out: &mut Vec<u8>
 }
 
 pub(super) fn bar(tag: &str, symbol: &str, interval: Option<Interval>, bar: &Bar, stamp: Stamp, out: &mut Vec<u8>) {
-    let told = [interval.is_some(), bar.trades > 0, !bar.vwap.is_zero()];
-    start(tag, 7 + told.map(u8::from).iter().sum::<u8>() + END_ENTRIES, out);
+    start(tag, 9 + u8::from(interval.is_some()) + END_ENTRIES, out);
     entry("S", symbol, out);
     if let Some(interval) = interval {
         entry("iv", interval.name(), out);
@@ -52,12 +51,8 @@ pub(super) fn bar(tag: &str, symbol: &str, interval: Option<Interval>, bar: &Bar
     decimal("l", bar.low, out);
     decimal("c", bar.close, out);
     decimal("v", bar.volume, out);
-    if bar.trades > 0 {
-        unsigned("n", bar.trades, out);
-    }
-    if !bar.vwap.is_zero() {
-        decimal("vw", bar.vwap, out);
-    }
+    unsigned("n", bar.trades, out);
+    decimal("vw", bar.vwap, out);
     end(stamp, out);
 }
 
