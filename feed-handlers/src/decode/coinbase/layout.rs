@@ -100,7 +100,7 @@ impl<'a> Cursor<'a> {
         Some(eight_digits(digits as u64) * 100_000_000 + eight_digits((digits >> 64) as u64))
     }
 
-    /// A decimal without a sign or an exponent up to a quote, over which it steps.
+    /// A decimal up to a quote, over which it steps.
     #[inline(always)]
     fn decimal(&mut self) -> Option<Decimal> {
         let in_window = |mut window: Window<'_>| {
