@@ -8,14 +8,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use benches::principal;
 use criterion::{Criterion, criterion_group, criterion_main};
 use entitlements::{
-    Algorithm, Categories, Credentials, Door, Embedded, SecretHash, Status, Tier, Tiers, TokenKey, TokenRules, Tokens,
-    User, Users, decide,
+    Algorithm, Credentials, Door, Embedded, SecretHash, Tier, Tiers, TokenKey, TokenRules, Tokens, User, Users, decide,
 };
+use futures_util::FutureExt;
 use jsonwebtoken::{DecodingKey, Validation};
 use protocol::{AssetClass, Channel, ChannelKind, InstrumentId, Selector};
 
@@ -61,33 +63,29 @@ fn decisions(c: &mut Criterion) {
 fn sign_in(c: &mut Criterion) {
     let secret = |user: usize| format!("secret-of-64-hex-digits-{user:040}");
     let users = (0..USERS).map(|index| {
-        let user = User {
-            id: format!("user-{index}").into(),
-            tier: Tier::Premium,
-            status: Status::Active,
-            categories: Categories::ALL,
-            real_time: None,
-            connections: None,
-            channels: None,
-        };
-        (user, vec![(format!("key-{index}"), SecretHash::of(&secret(index)).expect("the system has randomness"))])
+        let user = User::new(&format!("user-{index}"), Tier::Premium);
+        (user, vec![(format!("key-{index}"), SecretHash::of(&secret(index), None).expect("the system has randomness"))])
     });
-    let store = Embedded::of(Users::of(users, &Tiers::default()));
+    let store = Arc::new(Embedded::of(Users::of(users)));
     let key = TokenKey::new("k", Algorithm::HS256, &TOKEN_SECRET).expect("a strong key");
-    let door = Door::new(store, Tokens::new(vec![key], TokenRules::default()).expect("one key"));
+    let tokens = Tokens::new(vec![key], TokenRules::default()).expect("one key");
+    let door = Door::new(store, tokens, Tiers::default());
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    // The embedded store answers at once.
+    let sign_in = |credentials: &Credentials| door.sign_in(credentials, address, NOW).now_or_never().expect("no wait");
 
     let mut group = c.benchmark_group("entitlement/sign_in");
-    let token = door.issue("user-5000", Duration::from_secs(3_600), NOW).expect("a known user");
+    let token = door.tokens().issue("user-5000", Duration::from_secs(3_600), NOW).expect("a signing key");
     for (name, credentials) in [
         ("ours/key", Credentials::Key { key: "key-5000".into(), secret: secret(5_000) }),
         ("ours/token", Credentials::Token(token.clone())),
     ] {
-        assert!(door.sign_in(&credentials, NOW).is_ok(), "{name}");
-        group.bench_function(name, |b| b.iter(|| door.sign_in(black_box(&credentials), black_box(NOW))));
+        assert!(sign_in(&credentials).is_ok(), "{name}");
+        group.bench_function(name, |b| b.iter(|| sign_in(black_box(&credentials))));
     }
     let wrong = Credentials::Key { key: "key-5000".into(), secret: secret(5_001) };
-    assert!(door.sign_in(&wrong, NOW).is_err());
-    group.bench_function("ours/wrong_secret", |b| b.iter(|| door.sign_in(black_box(&wrong), black_box(NOW))));
+    assert!(sign_in(&wrong).is_err());
+    group.bench_function("ours/wrong_secret", |b| b.iter(|| sign_in(black_box(&wrong))));
 
     #[derive(serde::Deserialize)]
     struct Claims {

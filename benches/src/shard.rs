@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use entitlements::{Categories, Grant, Principal, Status, Tier, Tiers, User, decide};
+use entitlements::{Grant, Principal, Tier, Tiers, User, decide};
 use fanout::{
     Body, Hub, HubConfig, Interest, Sequencer, SequencerConfig, SlowConsumer, SubscribeOptions, Subscribed,
     SubscriberKey, Update,
@@ -29,15 +29,7 @@ impl Write for FullSocket {
 
 /// A signed-in user of `tier` with every category.
 pub fn principal(tier: Tier) -> Principal {
-    let user = User {
-        id: "somebody".into(),
-        tier,
-        status: Status::Active,
-        categories: Categories::ALL,
-        real_time: None,
-        connections: None,
-        channels: None,
-    };
+    let user = User::new("somebody", tier);
     Principal::new(&user, &Tiers::default())
 }
 

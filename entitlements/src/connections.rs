@@ -8,11 +8,13 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use dashmap::{DashMap, Entry};
 
 use crate::principal::Principal;
+use crate::store::Store;
 
 /// The limit was reached; nothing was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,27 +23,29 @@ pub struct LimitReached {
     pub limit: u32,
 }
 
-/// Live permits per key.
+/// Live permits per key, and what is known of each key while it has any.
 ///
 /// **Invariant**: a key is in the map exactly while it has permits. The count goes up only under the lock of the
 /// key's map shard, and the entry is removed only under that lock and at zero, so no count is ever split between
 /// two entries of one key.
 #[derive(Debug)]
-struct Counts<K: Eq + Hash>(DashMap<K, Arc<Place<K>>>);
+struct Counts<K: Eq + Hash, V>(DashMap<K, Arc<Place<K, V>>>);
 
-struct Place<K> {
+struct Place<K, V> {
     key: K,
     live: AtomicU32,
+    known: V,
 }
 
 /// One counted place, 16 bytes.
-struct Permit<K: Eq + Hash> {
-    place: Arc<Place<K>>,
-    counts: Arc<Counts<K>>,
+struct Permit<K: Eq + Hash, V> {
+    place: Arc<Place<K, V>>,
+    counts: Arc<Counts<K, V>>,
 }
 
-impl<K: Eq + Hash + Clone> Counts<K> {
-    fn acquire(self: &Arc<Self>, key: &K, limit: u32) -> Result<Permit<K>, LimitReached> {
+impl<K: Eq + Hash + Clone, V> Counts<K, V> {
+    /// `known` is asked for where the key has no permit yet.
+    fn acquire(self: &Arc<Self>, key: &K, limit: u32, known: impl FnOnce() -> V) -> Result<Permit<K, V>, LimitReached> {
         if limit == 0 {
             return Err(LimitReached { limit });
         }
@@ -56,7 +60,9 @@ impl<K: Eq + Hash + Clone> Counts<K> {
                 counted.map_err(|_| LimitReached { limit })?;
                 entry.get().clone()
             }
-            Entry::Vacant(entry) => entry.insert(Arc::new(Place { key: key.clone(), live: AtomicU32::new(1) })).clone(),
+            Entry::Vacant(entry) => {
+                entry.insert(Arc::new(Place { key: key.clone(), live: AtomicU32::new(1), known: known() })).clone()
+            }
         };
         Ok(Permit { place, counts: self.clone() })
     }
@@ -67,7 +73,7 @@ impl<K: Eq + Hash + Clone> Counts<K> {
     }
 }
 
-impl<K: Eq + Hash> Counts<K> {
+impl<K: Eq + Hash, V> Counts<K, V> {
     /// Removes the key's entry if no permit is left.
     fn sweep(&self, key: &K) {
         // Relaxed: the shard's lock, which remove_if holds, orders this with acquisitions.
@@ -75,7 +81,7 @@ impl<K: Eq + Hash> Counts<K> {
     }
 }
 
-impl<K: Eq + Hash> Drop for Permit<K> {
+impl<K: Eq + Hash, V> Drop for Permit<K, V> {
     fn drop(&mut self) {
         // Relaxed: nothing but the count is published. Someone may come in between this and the sweep, which is
         // why the sweep looks again.
@@ -85,48 +91,108 @@ impl<K: Eq + Hash> Drop for Permit<K> {
     }
 }
 
-impl<K> fmt::Debug for Place<K> {
+impl<K, V> fmt::Debug for Place<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} live", self.live.load(Ordering::Relaxed))
     }
 }
 
-impl<K: Eq + Hash> fmt::Debug for Permit<K> {
+impl<K: Eq + Hash, V> fmt::Debug for Permit<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Permit")
     }
 }
 
-/// Live connections per user. Cloning shares the counts.
+/// What is known of a connected user.
+struct Known {
+    /// As of the newest version of its record that was heard of; `None` once it is gone.
+    rights: ArcSwapOption<Principal>,
+    /// Where its sessions are registered.
+    store: Arc<dyn Store>,
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Known").field(&*self.rights.load()).finish()
+    }
+}
+
+/// Live connections of this node per user, and each connected user's rights. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    counts: Arc<Counts<Arc<str>>>,
+    counts: Arc<Counts<Arc<str>, Known>>,
+    store: Arc<dyn Store>,
+    last_number: Arc<AtomicU64>,
 }
 
-/// A user's place for one connection, given back on drop.
+/// A user's place for one connection, given back on drop: here, and in the store where the session was registered there.
 #[derive(Debug)]
 pub struct ConnectionPermit {
-    _permit: Permit<Arc<str>>,
+    permit: Permit<Arc<str>, Known>,
+    /// The session's number in the store; 0 until it is registered.
+    number: u64,
 }
 
-impl Default for Connections {
-    fn default() -> Connections {
-        Connections::new()
-    }
+/// What came of news about a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// The user has no connection here.
+    NotHere,
+    /// A version that was known, or a newer one is.
+    Known,
+    /// These rights count from now on.
+    New(Arc<Principal>),
 }
 
 impl Connections {
-    pub fn new() -> Connections {
-        Connections { counts: Arc::new(Counts(DashMap::new())) }
+    /// Sessions are registered in `store`.
+    pub fn new(store: Arc<dyn Store>) -> Connections {
+        Connections { counts: Arc::new(Counts(DashMap::new())), store, last_number: Arc::default() }
     }
 
-    /// Counts one more connection of the principal's user.
+    /// Counts one more connection of the principal's user. Returns the rights that the session has: the principal's, or newer
+    /// ones if this node has heard of them.
     ///
     /// # Errors
     /// [`LimitReached`] where the user already has as many as the principal's limit.
-    pub fn acquire(&self, principal: &Principal) -> Result<ConnectionPermit, LimitReached> {
-        let permit = self.counts.acquire(principal.user(), principal.limits().connections)?;
-        Ok(ConnectionPermit { _permit: permit })
+    pub fn acquire(&self, principal: &Arc<Principal>) -> Result<(ConnectionPermit, Arc<Principal>), LimitReached> {
+        let known =
+            || Known { rights: ArcSwapOption::from(Some(Arc::new(principal.rights()))), store: self.store.clone() };
+        let permit = self.counts.acquire(principal.user(), principal.limits().connections, known)?;
+        let permit = ConnectionPermit { permit, number: 0 };
+        let principal = match permit.rights() {
+            Some(known) if known.version() > principal.version() || known.has_rights_of(principal) => {
+                known.succeeding(principal)
+            }
+            _ => principal.clone(),
+        };
+        Ok((permit, principal))
+    }
+
+    /// A number for the next session: unique in this process, from 1.
+    pub fn next_number(&self) -> u64 {
+        // Relaxed: only that it is another one each time.
+        self.last_number.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Takes new rights of a user in, unless newer ones are known. `None` means that the user is gone.
+    pub fn update(&self, user: &Arc<str>, rights: Option<Principal>) -> Update {
+        let Some(place) = self.counts.0.get(user).map(|place| place.clone()) else { return Update::NotHere };
+        let known = place.known.rights.load_full();
+        match (known, rights) {
+            (None, None) => Update::Known,
+            (_, None) => {
+                place.known.rights.store(None);
+                Update::Known
+            }
+            (Some(known), Some(new)) if known.version() > new.version() => Update::Known,
+            (Some(known), Some(new)) if known.version() == new.version() && known.has_rights_of(&new) => Update::Known,
+            (_, Some(new)) => {
+                let new = Arc::new(new);
+                place.known.rights.store(Some(new.clone()));
+                Update::New(new)
+            }
+        }
     }
 
     /// Live connections of the principal's user.
@@ -134,9 +200,40 @@ impl Connections {
         self.counts.live(principal.user())
     }
 
-    /// Users with at least one connection.
-    pub fn users(&self) -> usize {
+    /// How many users have at least one connection.
+    pub fn user_count(&self) -> usize {
         self.counts.0.len()
+    }
+
+    /// Users with at least one connection.
+    pub fn users(&self) -> Vec<Arc<str>> {
+        self.counts.0.iter().map(|entry| entry.key().clone()).collect()
+    }
+}
+
+impl ConnectionPermit {
+    /// The user's rights as of the newest version that this node has heard of; `None` where the user is gone.
+    pub fn rights(&self) -> Option<Arc<Principal>> {
+        self.permit.place.known.rights.load_full()
+    }
+
+    /// The session is registered in the store under this number, and is to be taken back with the permit.
+    pub fn set_number(&mut self, number: u64) {
+        self.number = number;
+    }
+
+    /// The session's number in the store; 0 where it is not registered.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        if self.number != 0 {
+            let place = &self.permit.place;
+            place.known.store.close(self.number, &place.key);
+        }
     }
 }
 
@@ -144,14 +241,14 @@ impl Connections {
 /// counted by their first 64 bits, and IPv4 addresses in IPv6 form as IPv4. Cloning shares the counts.
 #[derive(Clone, Debug)]
 pub struct AddressLimit {
-    counts: Arc<Counts<IpAddr>>,
+    counts: Arc<Counts<IpAddr, ()>>,
     limit: u32,
 }
 
 /// An address's place for one connection, given back on drop.
 #[derive(Debug)]
 pub struct AddressPermit {
-    _permit: Permit<IpAddr>,
+    permit: Permit<IpAddr, ()>,
 }
 
 impl AddressLimit {
@@ -165,17 +262,25 @@ impl AddressLimit {
     /// # Errors
     /// [`LimitReached`] where there are already as many as allowed.
     pub fn acquire(&self, address: IpAddr) -> Result<AddressPermit, LimitReached> {
-        let permit = self.counts.acquire(&counted_as(address), self.limit)?;
-        Ok(AddressPermit { _permit: permit })
+        let permit = self.counts.acquire(&counted_as(address), self.limit, || ())?;
+        Ok(AddressPermit { permit })
     }
 
-    /// Addresses with at least one connection.
+    /// How many addresses have at least one connection.
     pub fn addresses(&self) -> usize {
         self.counts.0.len()
     }
 }
 
-fn counted_as(address: IpAddr) -> IpAddr {
+impl AddressPermit {
+    /// The address as it is counted.
+    pub fn address(&self) -> IpAddr {
+        self.permit.place.key
+    }
+}
+
+/// The address under which a host is counted: the /64 of an IPv6 one, and IPv4 also where it is written as IPv6.
+pub(crate) fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() & !u128::from(u64::MAX);
@@ -188,43 +293,40 @@ fn counted_as(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::principal::{Categories, Status, Tier, User};
+    use crate::principal::{Tier, User};
+    use crate::store::{Embedded, Users};
     use crate::tiers::Tiers;
 
-    fn principal(id: &str, connections: u32) -> Principal {
-        let user = User {
-            id: id.into(),
-            tier: Tier::Premium,
-            status: Status::Active,
-            categories: Categories::ALL,
-            real_time: None,
-            connections: Some(connections),
-            channels: None,
-        };
-        Principal::new(&user, &Tiers::default())
+    fn principal(id: &str, connections: u32) -> Arc<Principal> {
+        let user = User { connections: Some(connections), ..User::new(id, Tier::Premium) };
+        Arc::new(Principal::new(&user, &Tiers::default()))
+    }
+
+    fn connections() -> Connections {
+        Connections::new(Arc::new(Embedded::of(Users::default())))
     }
 
     #[test]
     fn a_dropped_permit_makes_room_and_the_last_one_leaves_nothing() {
-        let connections = Connections::new();
+        let connections = connections();
         let (alice, bob) = (principal("alice", 2), principal("bob", 1));
         let first = connections.acquire(&alice).unwrap();
         let second = connections.acquire(&alice).unwrap();
         assert_eq!(connections.acquire(&alice).map(drop), Err(LimitReached { limit: 2 }));
         let other = connections.acquire(&bob).unwrap();
-        assert_eq!((connections.live(&alice), connections.live(&bob), connections.users()), (2, 1, 2));
+        assert_eq!((connections.live(&alice), connections.live(&bob), connections.user_count()), (2, 1, 2));
         drop(first);
-        let third = connections.acquire(&alice.until(9)).unwrap();
+        let third = connections.acquire(&Arc::new(alice.until(9))).unwrap();
         assert!(connections.acquire(&alice).is_err());
         drop((second, third));
-        assert_eq!((connections.live(&alice), connections.users()), (0, 1));
+        assert_eq!((connections.live(&alice), connections.user_count()), (0, 1));
         drop(other);
-        assert_eq!(connections.users(), 0);
+        assert_eq!(connections.user_count(), 0);
     }
 
     #[test]
     fn a_limit_that_was_lowered_holds_for_the_next_connection() {
-        let connections = Connections::new();
+        let connections = connections();
         let before = [(); 3].map(|()| connections.acquire(&principal("alice", 3)).unwrap());
         assert_eq!(connections.acquire(&principal("alice", 1)).map(drop), Err(LimitReached { limit: 1 }));
         drop(before);
@@ -234,23 +336,46 @@ mod tests {
 
     #[test]
     fn who_comes_in_while_the_last_one_leaves_stays_counted() {
-        let connections = Connections::new();
+        let connections = connections();
         let alice = principal("alice", 1);
-        let leaving = connections.acquire(&alice).unwrap();
+        let (leaving, _) = connections.acquire(&alice).unwrap();
         // A drop in two steps, with another connection between them.
-        leaving._permit.place.live.fetch_sub(1, Ordering::Relaxed);
+        leaving.permit.place.live.fetch_sub(1, Ordering::Relaxed);
         let entering = connections.acquire(&alice).unwrap();
         connections.counts.sweep(alice.user());
         assert_eq!(connections.live(&alice), 1);
         assert!(connections.acquire(&alice).is_err());
-        leaving._permit.place.live.fetch_add(1, Ordering::Relaxed);
+        leaving.permit.place.live.fetch_add(1, Ordering::Relaxed);
         drop((leaving, entering));
-        assert_eq!(connections.users(), 0);
+        assert_eq!(connections.user_count(), 0);
+    }
+
+    #[test]
+    fn the_newest_rights_count_whatever_the_order_of_news() {
+        let connections = connections();
+        let of = |tier, version| Principal::new(&User { version, ..User::new("alice", tier) }, &Tiers::default());
+        let alice: Arc<str> = "alice".into();
+        assert_eq!(connections.update(&alice, Some(of(Tier::Free, 9))), Update::NotHere);
+        let (permit, held) = connections.acquire(&Arc::new(of(Tier::Free, 3).until(99))).unwrap();
+        assert_eq!((held.version(), permit.rights().unwrap().expires_at()), (3, None));
+        assert!(matches!(connections.update(&alice, Some(of(Tier::Premium, 5))), Update::New(_)));
+        assert_eq!(connections.update(&alice, Some(of(Tier::Premium, 5))), Update::Known);
+        assert_eq!(connections.update(&alice, Some(of(Tier::Free, 4))), Update::Known);
+        assert_eq!(permit.rights().unwrap().tier(), Tier::Premium);
+        // Sign-ins by key share one principal.
+        let (again, shared) = connections.acquire(&Arc::new(of(Tier::Premium, 5))).unwrap();
+        assert!(Arc::ptr_eq(&shared, &again.rights().unwrap()));
+        // Who reads an old record while signing in has what the others have.
+        let (other, held) = connections.acquire(&Arc::new(of(Tier::Free, 4).until(77))).unwrap();
+        assert_eq!((held.tier(), held.version(), held.expires_at()), (Tier::Premium, 5, Some(77)));
+        connections.update(&alice, None);
+        assert_eq!((permit.rights(), other.rights()), (None, None));
+        assert!(matches!(connections.update(&alice, Some(of(Tier::Free, 1))), Update::New(_)));
     }
 
     #[test]
     fn threads_never_exceed_the_limit_and_leave_nothing_behind() {
-        let connections = Connections::new();
+        let connections = connections();
         let alice = principal("alice", 2);
         let inside = AtomicU32::new(0);
         std::thread::scope(|scope| {
@@ -271,7 +396,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(connections.users(), 0);
+        assert_eq!(connections.user_count(), 0);
         let full = [(); 2].map(|()| connections.acquire(&alice).unwrap());
         assert!(connections.acquire(&alice).is_err());
         drop(full);
@@ -296,7 +421,7 @@ mod tests {
 
     #[test]
     fn permits_are_small() {
-        assert_eq!(size_of::<ConnectionPermit>(), 16);
+        assert_eq!(size_of::<ConnectionPermit>(), 24);
         assert_eq!(size_of::<AddressPermit>(), 16);
     }
 }

@@ -33,6 +33,8 @@ pub enum Denial {
     Kind { kind: ChannelKind, tier: Tier, status: Status },
     #[error("\"*\" is not part of {}", standing(*tier, *status))]
     Wildcard { tier: Tier, status: Status },
+    #[error("{} is not in the scopes of the API key", kind.name())]
+    Scope { kind: ChannelKind },
     /// `asset` is `None` where instruments of all classes were asked for.
     #[error("{}", category(*asset))]
     Category { asset: Option<AssetClass> },
@@ -45,7 +47,7 @@ impl Denial {
         match self {
             Denial::SignInExpired => 401,
             Denial::Blocked | Denial::Kind { .. } | Denial::Wildcard { .. } => 409,
-            Denial::Category { .. } => 411,
+            Denial::Scope { .. } | Denial::Category { .. } => 411,
         }
     }
 }
@@ -70,7 +72,7 @@ fn category(asset: Option<AssetClass>) -> String {
 /// A `const fn`, which is the proof that it neither allocates nor locks.
 ///
 /// # Errors
-/// [`Denial`]; the most general reason wins: sign-in, then tier, then category.
+/// [`Denial`]; the most general reason wins: sign-in, then tier, then the API key's scopes, then category.
 pub const fn decide(
     principal: &Principal,
     channel: Channel,
@@ -86,6 +88,9 @@ pub const fn decide(
     }
     if !principal.kinds.contains(channel.kind) {
         return Err(Denial::Kind { kind: channel.kind, tier, status });
+    }
+    if !principal.scope.contains(channel.kind) {
+        return Err(Denial::Scope { kind: channel.kind });
     }
     let asset = match channel.selector {
         Selector::All if !principal.wildcard => return Err(Denial::Wildcard { tier, status }),
@@ -118,7 +123,7 @@ mod tests {
     const CRYPTO: Categories = Categories::NONE.with(Category::Crypto);
 
     fn principal(tier: Tier, status: Status, real_time: Option<bool>, categories: Categories) -> Principal {
-        let user = User { id: "u".into(), tier, status, categories, real_time, connections: None, channels: None };
+        let user = User { status, categories, real_time, ..User::new("u", tier) };
         Principal::new(&user, &Tiers::default())
     }
 
@@ -201,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn scopes_of_a_key_narrow_and_never_widen() {
+        let trades = crate::tiers::Kinds::NONE.with(Trades);
+        let premium = principal(Premium, Active, None, Categories::ALL).scoped(trades);
+        check(&premium, one(Trades), Some(Crypto), Ok(RealTime));
+        check(&premium, all(Trades), None, Ok(RealTime));
+        check(&premium, one(Quotes), Some(Crypto), Err(Denial::Scope { kind: Quotes }));
+        let bars = crate::tiers::Kinds::NONE.with(UpdatedBars);
+        let denied = Denial::Kind { kind: UpdatedBars, tier: Free, status: Active };
+        check(
+            &principal(Free, Active, None, Categories::ALL).scoped(bars),
+            one(UpdatedBars),
+            Some(Crypto),
+            Err(denied),
+        );
+    }
+
+    #[test]
     fn a_sign_in_ends() {
         let of = principal(Enterprise, Active, None, Categories::ALL);
         check(&of.until(NOW + 1), one(Trades), Some(Crypto), Ok(RealTime));
@@ -224,6 +246,7 @@ mod tests {
                 409,
                 "\"*\" is not part of the free tier, which applies while the subscription is paused",
             ),
+            (Denial::Scope { kind: Quotes }, 411, "quotes is not in the scopes of the API key"),
             (Denial::Category { asset: Some(Equity) }, 411, "equity is not among the categories of the account"),
             (Denial::Category { asset: None }, 411, "the account does not have the categories of all instruments"),
         ] {

@@ -8,10 +8,9 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 
-use crate::principal::{Categories, Status, Tier, User};
-use crate::secret::{NoRandomness, SecretHash, hex};
+use crate::api_key::{NoRandomness, SecretHash, hex};
+use crate::principal::{Tier, User};
 use crate::store::Users;
-use crate::tiers::Tiers;
 use crate::token::{Algorithm, TokenKey, TokenKeyError};
 
 /// The `kid` of the demo's token key.
@@ -71,7 +70,7 @@ pub struct Demo {
 ///
 /// # Errors
 /// [`DemoError`] where the system has no randomness for the salts.
-pub fn users(master: &[u8; 32], tiers: &Tiers) -> Result<Demo, DemoError> {
+pub fn users(master: &[u8; 32]) -> Result<Demo, DemoError> {
     let master = hmac::Key::new(hmac::HMAC_SHA256, master);
     let derived = |purpose: &str| hmac::sign(&master, format!("signal-gateway demo {purpose}").as_bytes());
     let credentials = Tier::ALL.map(|tier| {
@@ -81,17 +80,9 @@ pub fn users(master: &[u8; 32], tiers: &Tiers) -> Result<Demo, DemoError> {
     });
     let mut users = Vec::with_capacity(credentials.len());
     for demo in &credentials {
-        let user = User {
-            id: demo.id().into(),
-            tier: demo.tier,
-            status: Status::Active,
-            categories: Categories::ALL,
-            real_time: None,
-            connections: None,
-            channels: None,
-        };
-        users.push((user, vec![(demo.id().to_owned(), SecretHash::of(&demo.secret)?)]));
+        let user = User::new(demo.id(), demo.tier);
+        users.push((user, vec![(demo.id().to_owned(), SecretHash::of(&demo.secret, None)?)]));
     }
     let token_key = TokenKey::new(KID, Algorithm::HS256, derived("token-key").as_ref())?;
-    Ok(Demo { users: Users::of(users, tiers), credentials, token_key })
+    Ok(Demo { users: Users::of(users), credentials, token_key })
 }

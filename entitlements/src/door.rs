@@ -1,16 +1,24 @@
 //! The door: credentials in, a principal out.
 //!
-//! Every failure looks the same from outside. Which check refused is a [`Refusal`], a label for counters and the
-//! operator's log. Shared by all threads; a sign-in takes no lock. Deliberately absent: counting attempts and
-//! connections, which are the caller's (see [`Connections`](crate::Connections)).
+//! Every failure looks the same from outside, but for two that are not about the credentials: too many attempts, and a store
+//! that is away. Which check refused is a [`Refusal`], a label for counters and the operator's log. Shared by all threads; a
+//! sign-in takes no lock. Deliberately absent: counting connections, which is the caller's (see
+//! [`Connections`](crate::Connections)).
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::principal::{Principal, Status};
-use crate::store::{Embedded, StoreError, Users};
-use crate::token::Tokens;
+use serde::{Deserialize, Serialize};
+
+use crate::api_key::{HashKey, SecretHash, is_key_prefix};
+use crate::connections::counted_as;
+use crate::limits::{Charge, Meter, Quota, Subject};
+use crate::principal::{Categories, Principal, Status, Tier, User, is_user_id};
+use crate::store::{Answer, Store, StoreError, UserLookup};
+use crate::tiers::{Kinds, Tiers};
+use crate::token::{TokenHash, Tokens};
 
 /// What a client shows at the door.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,6 +27,8 @@ pub enum Credentials {
     Key { key: String, secret: String },
     /// A JSON Web Token.
     Token(String),
+    /// The names (SAN) in a client's certificate that TLS has verified, in order.
+    Certificate(Vec<String>),
 }
 
 impl fmt::Debug for Credentials {
@@ -26,6 +36,7 @@ impl fmt::Debug for Credentials {
         f.write_str(match self {
             Credentials::Key { .. } => "Key(***)",
             Credentials::Token(_) => "Token(***)",
+            Credentials::Certificate(names) => return write!(f, "Certificate({names:?})"),
         })
     }
 }
@@ -53,10 +64,19 @@ pub enum Refusal {
     /// A good token of a user that the store does not know.
     UnknownUser,
     Blocked,
+    KeyExpired,
+    /// On the deny list.
+    TokenDenied,
+    UnknownCertificate,
+    /// The address has used up its attempts.
+    TooManyAttempts,
+    StoreAway,
+    /// What the store has of the user or the key cannot be understood.
+    Record,
 }
 
 impl Refusal {
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 19;
     pub const ALL: [Refusal; Self::COUNT] = [
         Refusal::UnknownKey,
         Refusal::WrongSecret,
@@ -71,7 +91,18 @@ impl Refusal {
         Refusal::TokenAudience,
         Refusal::UnknownUser,
         Refusal::Blocked,
+        Refusal::KeyExpired,
+        Refusal::TokenDenied,
+        Refusal::UnknownCertificate,
+        Refusal::TooManyAttempts,
+        Refusal::StoreAway,
+        Refusal::Record,
     ];
+
+    /// Whether another try with other credentials might have been let in: what counts as a failed attempt.
+    pub const fn is_about_credentials(self) -> bool {
+        !matches!(self, Refusal::TooManyAttempts | Refusal::StoreAway | Refusal::Record)
+    }
 
     /// The label.
     pub const fn name(self) -> &'static str {
@@ -89,30 +120,72 @@ impl Refusal {
             Refusal::TokenAudience => "token_audience",
             Refusal::UnknownUser => "unknown_user",
             Refusal::Blocked => "blocked",
+            Refusal::KeyExpired => "key_expired",
+            Refusal::TokenDenied => "token_denied",
+            Refusal::UnknownCertificate => "unknown_certificate",
+            Refusal::TooManyAttempts => "too_many_attempts",
+            Refusal::StoreAway => "store_away",
+            Refusal::Record => "record",
         }
     }
 }
 
-/// A refused sign-in. Its text is the same whatever the reason, and may go to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("authentication failed")]
+/// A refused sign-in. Its text may go to the client: it is the same whatever was wrong with the credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignInError {
     reason: Refusal,
+    retry_after: Option<Duration>,
 }
 
 impl SignInError {
-    /// The client protocol's error code: 402 auth failed.
-    pub const CODE: u16 = 402;
+    /// After so long the store may be back.
+    const STORE_RETRY: Duration = Duration::from_secs(1);
+
+    /// The client protocol's error code: 402 auth failed, 429 too many requests, 503 temporarily unavailable.
+    pub const fn code(self) -> u16 {
+        match self.reason {
+            Refusal::TooManyAttempts => 429,
+            Refusal::StoreAway | Refusal::Record => 503,
+            _ => 402,
+        }
+    }
 
     /// For counters and the operator's log only.
     pub const fn reason(self) -> Refusal {
         self.reason
     }
+
+    /// After what time another try makes sense, where the credentials are not at fault.
+    pub const fn retry_after(self) -> Option<Duration> {
+        self.retry_after
+    }
 }
+
+impl fmt::Display for SignInError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.code() {
+            429 => "too many sign-in attempts",
+            503 => "sign-in is temporarily unavailable",
+            _ => "authentication failed",
+        })
+    }
+}
+
+impl std::error::Error for SignInError {}
 
 impl From<Refusal> for SignInError {
     fn from(reason: Refusal) -> SignInError {
-        SignInError { reason }
+        let away = matches!(reason, Refusal::StoreAway | Refusal::Record);
+        SignInError { reason, retry_after: away.then_some(SignInError::STORE_RETRY) }
+    }
+}
+
+impl From<StoreError> for SignInError {
+    fn from(error: StoreError) -> SignInError {
+        match error {
+            StoreError::Away => Refusal::StoreAway.into(),
+            StoreError::Record { .. } => Refusal::Record.into(),
+        }
     }
 }
 
@@ -127,33 +200,136 @@ pub enum IssueError {
     Ttl,
     #[error("the token could not be signed")]
     Signing,
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
-/// Signs clients in against the embedded store and the configured token keys.
+/// What counts as a sign-in attempt of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attempts {
+    /// Those that were refused. So many clients behind one address do not lock each other out.
+    Failed,
+    All,
+}
+
+/// What happens to sign-ins while the store is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fail {
+    /// A good token or a known key opens. Whom this node does not remember gets the connection, and nothing else until the
+    /// store is back.
+    Open,
+    /// Nobody new comes in.
+    Closed,
+}
+
+/// How strict the door is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoorRules {
+    pub attempts: Attempts,
+    /// Attempts of one address.
+    pub attempts_quota: Quota,
+    pub fail: Fail,
+}
+
+impl Default for DoorRules {
+    fn default() -> DoorRules {
+        DoorRules { attempts: Attempts::Failed, attempts_quota: Quota { length_s: 300, limit: 10 }, fail: Fail::Closed }
+    }
+}
+
+/// Fetches the keys that the issuer of tokens publishes.
+pub trait KeySource: fmt::Debug + Send + Sync {
+    /// Fetches them because a token names one that is not known, and puts them into `tokens`. True where there may be new
+    /// ones: not where they were fetched a moment ago.
+    fn refresh(&self, tokens: &Arc<Tokens>) -> Answer<bool>;
+}
+
+/// Signs clients in: credentials against the token keys and the store.
 #[derive(Debug)]
 pub struct Door {
-    store: Embedded,
-    tokens: Tokens,
+    store: Arc<dyn Store>,
+    tokens: Arc<Tokens>,
+    key_source: Option<Arc<dyn KeySource>>,
+    hash_key: Option<HashKey>,
+    tiers: Tiers,
+    rules: DoorRules,
 }
 
 impl Door {
-    pub fn new(store: Embedded, tokens: Tokens) -> Door {
-        Door { store, tokens }
+    pub fn new(store: Arc<dyn Store>, tokens: Tokens, tiers: Tiers) -> Door {
+        let rules = DoorRules::default();
+        Door { store, tokens: Arc::new(tokens), key_source: None, hash_key: None, tiers, rules }
     }
 
-    /// Signs in at `now` (Unix seconds). By key, all sign-ins of a user share one principal.
+    /// With the key that the hashes of API secrets are made under.
+    pub fn with_hash_key(self, hash_key: Option<HashKey>) -> Door {
+        Door { hash_key, ..self }
+    }
+
+    /// With keys that the issuer publishes.
+    pub fn with_key_source(self, key_source: Option<Arc<dyn KeySource>>) -> Door {
+        Door { key_source, ..self }
+    }
+
+    pub fn with_rules(self, rules: DoorRules) -> Door {
+        Door { rules, ..self }
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
+    }
+
+    pub fn tiers(&self) -> &Tiers {
+        &self.tiers
+    }
+
+    pub fn hash_key(&self) -> Option<&HashKey> {
+        self.hash_key.as_ref()
+    }
+
+    /// Signs in from `address` at `now` (Unix seconds): at most three round trips to the store, one or two as a rule.
     ///
     /// # Errors
-    /// [`SignInError`], the same to the client whatever the reason.
-    pub fn sign_in(&self, credentials: &Credentials, now: i64) -> Result<Arc<Principal>, SignInError> {
-        let users = self.store.users();
-        let principal = match credentials {
-            Credentials::Key { key, secret } => users.by_key(key, secret)?.clone(),
-            Credentials::Token(token) => {
-                let claims = self.tokens.verify(token, now)?;
-                let principal = users.principal(&claims.user).ok_or(Refusal::UnknownUser)?;
-                Arc::new(principal.until(claims.expires_at))
+    /// [`SignInError`], the same to the client whatever was wrong with its credentials.
+    pub async fn sign_in(
+        &self,
+        credentials: &Credentials,
+        address: IpAddr,
+        now: i64,
+    ) -> Result<Arc<Principal>, SignInError> {
+        let all = self.rules.attempts == Attempts::All;
+        self.charge_attempt(address, u32::from(all)).await?;
+        match self.principal(credentials, now).await {
+            Err(refused) if !all && refused.reason.is_about_credentials() => {
+                // Of attempts that were made at the same time, only so many learn that theirs was wrong.
+                self.charge_attempt(address, 1).await?;
+                Err(refused)
             }
+            signed_in => signed_in,
+        }
+    }
+
+    async fn charge_attempt(&self, address: IpAddr, cost: u32) -> Result<(), SignInError> {
+        let subject = Subject::Address(counted_as(address));
+        let charge = Charge { subject, meter: Meter::SignIn, quotas: vec![self.rules.attempts_quota], cost };
+        let verdict = self.store.take(charge).await;
+        if verdict.allowed {
+            return Ok(());
+        }
+        Err(SignInError { reason: Refusal::TooManyAttempts, retry_after: Some(verdict.retry_after) })
+    }
+
+    async fn principal(&self, credentials: &Credentials, now: i64) -> Result<Arc<Principal>, SignInError> {
+        let principal = match credentials {
+            Credentials::Key { key, secret } => self.by_key(key, secret, now).await?,
+            Credentials::Token(token) => self.by_token(token, now).await?,
+            Credentials::Certificate(names) => self.by_certificate(names).await?,
         };
         if principal.status() == Status::Blocked {
             return Err(Refusal::Blocked.into());
@@ -161,27 +337,84 @@ impl Door {
         Ok(principal)
     }
 
-    /// Issues a token for a user of the store, from `now` (Unix seconds) for `ttl` (whole seconds).
-    ///
-    /// # Errors
-    /// [`IssueError`] where the user is unknown, no HS256 key is configured, or `ttl` is out of range.
-    pub fn issue(&self, user: &str, ttl: Duration, now: i64) -> Result<String, IssueError> {
-        match self.store.users().principal(user) {
-            Some(_) => self.tokens.issue(user, ttl, now),
-            None => Err(IssueError::UnknownUser { user: user.to_owned() }),
+    async fn by_key(&self, key: &str, secret: &str, now: i64) -> Result<Arc<Principal>, SignInError> {
+        static NOBODY: SecretHash = SecretHash::of_nothing();
+        let known = if is_key_prefix(key) {
+            match self.store.api_key(key).await {
+                Err(StoreError::Away) if self.rules.fail == Fail::Open => self.store.remembered_key(key),
+                known => known?,
+            }
+        } else {
+            None
+        };
+        // An unknown key costs one hash too, so that time does not tell which keys exist.
+        let matches = known.as_ref().map_or(&NOBODY, |key| &key.hash).matches(secret, self.hash_key.as_ref());
+        let key = match known {
+            None => return Err(Refusal::UnknownKey.into()),
+            Some(_) if !matches => return Err(Refusal::WrongSecret.into()),
+            Some(key) => key,
+        };
+        if key.expires_at.is_some_and(|at| now >= at) {
+            return Err(Refusal::KeyExpired.into());
+        }
+        let (user, _) = self.user(&key.user, None).await?;
+        let principal = Principal::new(&user, &self.tiers);
+        let principal = key.expires_at.map_or_else(|| principal.clone(), |at| principal.until(at));
+        Ok(Arc::new(if key.scope == Kinds::ALL { principal } else { principal.scoped(key.scope) }))
+    }
+
+    async fn by_token(&self, token: &str, now: i64) -> Result<Arc<Principal>, SignInError> {
+        let claims = match self.tokens.verify(token, now) {
+            Err(Refusal::TokenUnknownKey) => {
+                let source = self.key_source.as_ref().ok_or(Refusal::TokenUnknownKey)?;
+                if !source.refresh(&self.tokens).await {
+                    return Err(Refusal::TokenUnknownKey.into());
+                }
+                self.tokens.verify(token, now)?
+            }
+            verified => verified?,
+        };
+        let hash = TokenHash::of(token);
+        let (user, token_denied) = self.user(&claims.user.into(), Some(hash)).await?;
+        if token_denied {
+            return Err(Refusal::TokenDenied.into());
+        }
+        Ok(Arc::new(Principal::new(&user, &self.tiers).until(claims.expires_at).by_token(hash)))
+    }
+
+    /// The certificate was verified by TLS; the first of its names that stands for a user counts.
+    async fn by_certificate(&self, names: &[String]) -> Result<Arc<Principal>, SignInError> {
+        for name in names {
+            if let Some(id) = self.store.certificate(name).await? {
+                let (user, _) = self.user(&id, None).await?;
+                return Ok(Arc::new(Principal::new(&user, &self.tiers)));
+            }
+        }
+        Err(Refusal::UnknownCertificate.into())
+    }
+
+    /// The user's record, and whether the token is denied.
+    async fn user(&self, id: &Arc<str>, token: Option<TokenHash>) -> Result<(User, bool), SignInError> {
+        match self.store.user(id, token).await {
+            Ok(UserLookup { user, token_denied }) => Ok((user.ok_or(Refusal::UnknownUser)?, token_denied)),
+            Err(StoreError::Away) if self.rules.fail == Fail::Open => {
+                let nothing = User { categories: Categories::NONE, ..User::new(id, Tier::Free) };
+                Ok((self.store.remembered_user(id).unwrap_or(nothing), false))
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// The users as of now.
-    pub fn users(&self) -> Arc<Users> {
-        self.store.users()
-    }
-
-    /// Reads the users file again; later sign-ins see the new users, live sessions keep what they hold.
+    /// Issues a token for a user of the store, from `now` (Unix seconds) for `ttl` (whole seconds).
     ///
     /// # Errors
-    /// [`StoreError`]; the old users stay.
-    pub fn reload(&self) -> Result<Arc<Users>, StoreError> {
-        self.store.reload()
+    /// [`IssueError`] where the user is unknown, no HS256 key is configured, `ttl` is out of range, or the store is away.
+    pub async fn issue(&self, user: &str, ttl: Duration, now: i64) -> Result<String, IssueError> {
+        let unknown = || IssueError::UnknownUser { user: user.to_owned() };
+        if !is_user_id(user) {
+            return Err(unknown());
+        }
+        self.store.user(&user.into(), None).await?.user.ok_or_else(unknown)?;
+        self.tokens.issue(user, ttl, now)
     }
 }

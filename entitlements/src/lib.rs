@@ -1,24 +1,38 @@
 //! Who may have what: sign-in, tiers, limits, and the decision on each subscription.
 //!
 //! [`decide`] alone makes a [`Grant`], and the fan-out takes nothing but a `Grant`, so the check cannot be
-//! forgotten. [`Door`] turns credentials into a [`Principal`]. No sockets, no clock and no async here: callers
-//! pass `now` in, and the one file that is read is the users file, at start and on reload.
+//! forgotten. [`Door`] turns credentials into a [`Principal`], with what a [`Store`] has of the user. But for the store in
+//! Redis (feature `redis`) there are no sockets and no runtime here; callers pass `now` in, only the embedded limiter reads
+//! the clock, and the one file that is read is the users file, at start and on reload.
 
+mod address;
+mod api_key;
 mod connections;
 mod decide;
 pub mod demo;
 mod door;
+mod limits;
 mod principal;
-mod secret;
+mod record;
 mod store;
 mod tiers;
 mod token;
+mod window;
 
-pub use connections::{AddressLimit, AddressPermit, ConnectionPermit, Connections, LimitReached};
+pub use address::{AddressBlocks, NetworkError, TrustedProxies, parse_network};
+pub use api_key::{
+    ApiKey, ApiKeyRecord, HashKey, KEY_PREFIX_BYTES_MAX, NoRandomness, SecretHash, SecretHashError, is_key_prefix,
+    random_bytes,
+};
+pub use connections::{AddressLimit, AddressPermit, ConnectionPermit, Connections, LimitReached, Update};
 pub use decide::{Denial, Grant, decide};
-pub use door::{Credentials, Door, IssueError, Refusal, SignInError};
-pub use principal::{Categories, Category, Limits, Principal, Status, Tier, User};
-pub use secret::{ApiKey, NoRandomness, SecretHash, SecretHashError, random_bytes};
-pub use store::{Embedded, StoreError, Users, UsersError};
+pub use door::{Attempts, Credentials, Door, DoorRules, Fail, IssueError, KeySource, Refusal, SignInError};
+pub use limits::{Charge, Limiter, Meter, QUOTAS_MAX, Quota, Subject, Verdict};
+pub use principal::{Categories, Category, Limits, Principal, Status, Tier, USER_ID_BYTES_MAX, User, is_user_id};
+pub use record::RecordError;
+pub use store::{
+    Answer, Change, ConnectionsExceeded, Embedded, EmbeddedError, Health, LiveSession, Roster, SessionRecord, Store,
+    StoreError, UserLookup, Users, UsersError,
+};
 pub use tiers::{Kinds, Rights, Tiers};
-pub use token::{Algorithm, Claims, TokenKey, TokenKeyError, TokenRules, Tokens};
+pub use token::{Algorithm, Claims, TokenHash, TokenKey, TokenKeyError, TokenRules, Tokens};

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use protocol::{AssetClass, Freshness};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Quota;
 use crate::tiers::{Kinds, Tiers};
+use crate::token::TokenHash;
 
 /// What a user pays for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -138,18 +140,36 @@ impl Categories {
     }
 }
 
-/// How much of the gateway one user may take up at a time.
+/// How much of the gateway one user may take up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Live connections of the user.
     pub connections: u32,
     /// Subscribed channels of one connection; a wildcard counts as one.
     pub channels: u32,
+    /// Requests at the door, and as many of signed-in clients; `u32::MAX` where they are not limited. So are the next three.
+    pub requests_per_minute: u32,
+    pub requests_per_hour: u32,
+    pub signals_per_hour: u32,
+    pub signals_per_day: u32,
+}
+
+impl Limits {
+    /// What requests are held to, at the door and of a session.
+    pub const fn requests(&self) -> [Quota; 2] {
+        [Quota::per_minute(self.requests_per_minute), Quota::per_hour(self.requests_per_hour)]
+    }
+
+    /// What live signals are held to.
+    pub const fn signals(&self) -> [Quota; 2] {
+        [Quota::per_hour(self.signals_per_hour), Quota::per_day(self.signals_per_day)]
+    }
 }
 
 /// A user as recorded. `None` means: as the tier has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
+    /// See [`is_user_id`].
     pub id: Arc<str>,
     pub tier: Tier,
     pub status: Status,
@@ -157,6 +177,36 @@ pub struct User {
     pub real_time: Option<bool>,
     pub connections: Option<u32>,
     pub channels: Option<u32>,
+    pub signals_per_day: Option<u32>,
+    /// Rises with each change of the record; 0 where nobody counts them.
+    pub version: u64,
+}
+
+impl User {
+    /// An active user of a tier, with all categories and nothing of its own.
+    pub fn new(id: &str, tier: Tier) -> User {
+        User {
+            id: id.into(),
+            tier,
+            status: Status::Active,
+            categories: Categories::ALL,
+            real_time: None,
+            connections: None,
+            channels: None,
+            signals_per_day: None,
+            version: 0,
+        }
+    }
+}
+
+/// Longest user id, in bytes.
+pub const USER_ID_BYTES_MAX: usize = 128;
+
+/// Whether a text can be a user's id: 1 to [`USER_ID_BYTES_MAX`] visible ASCII characters without braces. Braces are what
+/// Redis Cluster takes a key's slot from, and an id stands between them in the names of keys.
+pub fn is_user_id(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}');
+    (1..=USER_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(fits)
 }
 
 /// A signed-in user and what the user may have. Made by [`Principal::new`], shared as `Arc<Principal>`.
@@ -171,8 +221,14 @@ pub struct Principal {
     categories: Categories,
     freshness: Freshness,
     limits: Limits,
+    /// What the API key of the sign-in is for; all kinds where there is none.
+    pub(crate) scope: Kinds,
+    /// Of the user's record.
+    version: u64,
     /// Unix seconds from which the sign-in no longer holds; `i64::MAX` where it has no end.
     expires_at: i64,
+    /// The token of the sign-in, so that it can be denied while the session lives.
+    token: Option<Box<TokenHash>>,
 }
 
 impl Principal {
@@ -199,14 +255,66 @@ impl Principal {
             limits: Limits {
                 connections: bounded(user.connections, rights.connections),
                 channels: bounded(user.channels, rights.channels),
+                requests_per_minute: rights.requests_per_minute,
+                requests_per_hour: rights.requests_per_hour,
+                signals_per_hour: rights.signals_per_hour,
+                signals_per_day: bounded(user.signals_per_day, rights.signals_per_day),
             },
+            scope: Kinds::ALL,
+            version: user.version,
             expires_at: i64::MAX,
+            token: None,
         }
     }
 
     /// The same principal, signed in until `expires_at` (Unix seconds).
     pub fn until(&self, expires_at: i64) -> Principal {
         Principal { expires_at, ..self.clone() }
+    }
+
+    /// The same principal, signed in by this token.
+    pub fn by_token(&self, token: TokenHash) -> Principal {
+        Principal { token: Some(Box::new(token)), ..self.clone() }
+    }
+
+    /// The same principal, signed in by an API key for these kinds only.
+    pub fn scoped(&self, scope: Kinds) -> Principal {
+        Principal { scope, ..self.clone() }
+    }
+
+    /// These rights for the sign-in of `session`: its end, its token and its scope are kept. Shared where that has none of
+    /// them.
+    pub fn succeeding(self: &Arc<Self>, session: &Principal) -> Arc<Principal> {
+        if session.expires_at == i64::MAX && session.token.is_none() && session.scope == Kinds::ALL {
+            return self.clone();
+        }
+        Arc::new(Principal {
+            expires_at: session.expires_at,
+            token: session.token.clone(),
+            scope: session.scope,
+            ..Principal::clone(self)
+        })
+    }
+
+    /// The rights alone, without what the sign-in was.
+    pub fn rights(&self) -> Principal {
+        Principal { expires_at: i64::MAX, token: None, scope: Kinds::ALL, ..self.clone() }
+    }
+
+    /// Whether both give the same rights, whatever the sign-in was.
+    pub fn has_rights_of(&self, other: &Principal) -> bool {
+        let rights = |p: &Principal| (p.tier, p.status, p.kinds, p.wildcard, p.categories, p.freshness, p.limits);
+        rights(self) == rights(other)
+    }
+
+    /// Version of the user's record that the rights are of; 0 where nobody counts them.
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The token of the sign-in, if it was by one.
+    pub fn token(&self) -> Option<&TokenHash> {
+        self.token.as_deref()
     }
 
     /// The user's id.
@@ -252,8 +360,7 @@ mod tests {
     use super::*;
 
     fn limits(tier: Tier, status: Status, connections: Option<u32>, channels: Option<u32>) -> (u32, u32) {
-        let user =
-            User { id: "u".into(), tier, status, categories: Categories::ALL, real_time: None, connections, channels };
+        let user = User { status, connections, channels, ..User::new("u", tier) };
         let limits = Principal::new(&user, &Tiers::default()).limits();
         (limits.connections, limits.channels)
     }
@@ -285,6 +392,30 @@ mod tests {
 
     #[test]
     fn a_principal_is_small() {
-        assert!(size_of::<Principal>() <= 48, "{}", size_of::<Principal>());
+        assert!(size_of::<Principal>() <= 88, "{}", size_of::<Principal>());
+    }
+
+    #[test]
+    fn new_rights_keep_what_the_sign_in_was() {
+        let of = |tier, version| Arc::new(Principal::new(&User { version, ..User::new("u", tier) }, &Tiers::default()));
+        let (before, after) = (of(Tier::Free, 1), of(Tier::Premium, 2));
+        assert!(Arc::ptr_eq(&after.succeeding(&before), &after));
+        let trades = Kinds::NONE.with(protocol::ChannelKind::Trades);
+        let signed_in = before.until(9).by_token(TokenHash::of("t")).scoped(trades);
+        let succeeded = after.succeeding(&signed_in);
+        assert_eq!(*succeeded, after.until(9).by_token(TokenHash::of("t")).scoped(trades));
+        assert!(succeeded.has_rights_of(&after) && !succeeded.has_rights_of(&before));
+        assert_eq!((succeeded.version(), succeeded.tier()), (2, Tier::Premium));
+    }
+
+    #[test]
+    fn ids_are_visible_ascii_without_braces() {
+        let long = "a".repeat(128);
+        for id in ["a", "alice", "auth0|5f7c", "bob@example.org", "a:b/c", "%7B", &long] {
+            assert!(is_user_id(id), "{id}");
+        }
+        for id in ["", "a b", "{a}", "a}", "jos\u{e9}", "a\n", "a\0", "\u{202e}ecila", &"a".repeat(129)] {
+            assert!(!is_user_id(id), "{id}");
+        }
     }
 }

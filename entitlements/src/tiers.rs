@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::principal::Tier;
 
 /// A set of channel kinds; in configuration a list of their names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kinds(u32);
 
 impl Kinds {
@@ -57,12 +57,24 @@ pub struct Rights {
     pub channels: u32,
     /// Live connections of one user.
     pub connections: u32,
+    /// Requests at the door, and as many of signed-in clients.
+    pub requests_per_minute: u32,
+    pub requests_per_hour: u32,
+    /// Live signals; a day's are not limited unless the user's record says so, or the configuration.
+    pub signals_per_hour: u32,
+    #[serde(skip_serializing_if = "is_unlimited")]
+    pub signals_per_day: u32,
     /// Live data; delayed data otherwise. A user's own record may say otherwise.
     pub real_time: bool,
     /// Whether `*` may be asked for.
     pub wildcard: bool,
     /// Kinds of channel.
     pub kinds: Kinds,
+}
+
+/// Absent in the configuration stands for it.
+fn is_unlimited(limit: &u32) -> bool {
+    *limit == u32::MAX
 }
 
 /// What the tiers include. The default is the platform's contract; a configuration names only what differs.
@@ -87,17 +99,40 @@ impl Tiers {
 impl Default for Tiers {
     fn default() -> Tiers {
         let free_kinds = Kinds::NONE.with(ChannelKind::Trades).with(ChannelKind::Quotes).with(ChannelKind::Bars);
-        let paid = |channels, connections| Rights {
-            channels,
-            connections,
-            real_time: true,
-            wildcard: true,
-            kinds: Kinds::ALL,
-        };
         Tiers {
-            free: Rights { channels: 30, connections: 5, real_time: false, wildcard: false, kinds: free_kinds },
-            premium: paid(1_000, 5_000),
-            enterprise: paid(10_000, 100_000),
+            free: Rights {
+                channels: 30,
+                connections: 5,
+                requests_per_minute: 100,
+                requests_per_hour: 1_000,
+                signals_per_hour: 100,
+                signals_per_day: u32::MAX,
+                real_time: false,
+                wildcard: false,
+                kinds: free_kinds,
+            },
+            premium: Rights {
+                channels: 1_000,
+                connections: 5_000,
+                requests_per_minute: 5_000,
+                requests_per_hour: 50_000,
+                signals_per_hour: 1_000,
+                signals_per_day: u32::MAX,
+                real_time: true,
+                wildcard: true,
+                kinds: Kinds::ALL,
+            },
+            enterprise: Rights {
+                channels: 10_000,
+                connections: 100_000,
+                requests_per_minute: 10_000,
+                requests_per_hour: 100_000,
+                signals_per_hour: 10_000,
+                signals_per_day: u32::MAX,
+                real_time: true,
+                wildcard: true,
+                kinds: Kinds::ALL,
+            },
         }
     }
 }
@@ -116,6 +151,10 @@ struct Overrides {
 struct RightsOverrides {
     channels: Option<u32>,
     connections: Option<u32>,
+    requests_per_minute: Option<u32>,
+    requests_per_hour: Option<u32>,
+    signals_per_hour: Option<u32>,
+    signals_per_day: Option<u32>,
     real_time: Option<bool>,
     wildcard: Option<bool>,
     kinds: Option<Kinds>,
@@ -126,11 +165,22 @@ impl RightsOverrides {
         let rights = Rights {
             channels: self.channels.unwrap_or(default.channels),
             connections: self.connections.unwrap_or(default.connections),
+            requests_per_minute: self.requests_per_minute.unwrap_or(default.requests_per_minute),
+            requests_per_hour: self.requests_per_hour.unwrap_or(default.requests_per_hour),
+            signals_per_hour: self.signals_per_hour.unwrap_or(default.signals_per_hour),
+            signals_per_day: self.signals_per_day.unwrap_or(default.signals_per_day),
             real_time: self.real_time.unwrap_or(default.real_time),
             wildcard: self.wildcard.unwrap_or(default.wildcard),
             kinds: self.kinds.unwrap_or(default.kinds),
         };
-        for (key, limit) in [("channels", rights.channels), ("connections", rights.connections)] {
+        for (key, limit) in [
+            ("channels", rights.channels),
+            ("connections", rights.connections),
+            ("requests_per_minute", rights.requests_per_minute),
+            ("requests_per_hour", rights.requests_per_hour),
+            ("signals_per_hour", rights.signals_per_hour),
+            ("signals_per_day", rights.signals_per_day),
+        ] {
             if limit == 0 {
                 return Err(format!("{}.{key} must be at least 1", tier.name()));
             }

@@ -6,18 +6,54 @@
 //! crate has no clock; the signature is checked first, so that claims of strangers are never read.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use serde::{Deserialize, Serialize};
 
+use crate::api_key::{hex, parse_hex};
 use crate::door::{IssueError, Refusal};
+use crate::principal::is_user_id;
 
 /// Longest token that is looked at. With one 4096-bit RSA signature (683 characters) this leaves 7 KiB of claims.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Shortest HS256 secret: as long as the hash (RFC 7518, section 3.2).
 const HMAC_SECRET_BYTES_MIN: usize = 32;
+
+/// SHA-256 of a token as it was shown: by it a token is denied, and named where the token itself must not be.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// The hash of a whole token.
+    pub fn of(token: &str) -> TokenHash {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        TokenHash(hash)
+    }
+
+    /// Reads 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<TokenHash> {
+        parse_hex(text).map(TokenHash)
+    }
+}
+
+/// 64 hexadecimal digits, as in the name of the deny list's key.
+impl fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenHash({self})")
+    }
+}
 
 /// The signature algorithms that a key may be configured for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,9 +243,20 @@ struct PinnedKey {
     validation: Validation,
 }
 
+impl PinnedKey {
+    fn new(key: TokenKey) -> PinnedKey {
+        let mut validation = Validation::new(key.algorithm.jose());
+        validation.required_spec_claims.clear();
+        (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
+        PinnedKey { key, validation }
+    }
+}
+
 /// Verifies and issues tokens. Without keys no token is accepted.
 pub struct Tokens {
     keys: Vec<PinnedKey>,
+    /// Those that the issuer publishes (JWKS), as of the last time they were fetched.
+    fetched: ArcSwap<Vec<PinnedKey>>,
     rules: TokenRules,
     leeway_s: i64,
 }
@@ -223,13 +270,16 @@ impl Tokens {
             if pinned.iter().any(|earlier| earlier.key.kid == key.kid) {
                 return Err(TokenKeyError::DuplicateKid { kid: key.kid });
             }
-            let mut validation = Validation::new(key.algorithm.jose());
-            validation.required_spec_claims.clear();
-            (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
-            pinned.push(PinnedKey { key, validation });
+            pinned.push(PinnedKey::new(key));
         }
         let leeway_s = i64::try_from(rules.leeway.as_secs()).unwrap_or(i64::MAX);
-        Ok(Tokens { keys: pinned, rules, leeway_s })
+        Ok(Tokens { keys: pinned, fetched: ArcSwap::default(), rules, leeway_s })
+    }
+
+    /// Takes the keys that the issuer publishes in place of those that it published before. A configured key wins over a
+    /// published one of its `kid`; of published ones the first.
+    pub fn set_fetched(&self, keys: Vec<TokenKey>) {
+        self.fetched.store(Arc::new(keys.into_iter().map(PinnedKey::new).collect()));
     }
 
     /// Checks the signature and the claims of `token` at `now` (Unix seconds).
@@ -245,7 +295,8 @@ impl Tokens {
         if header.crit.is_some() {
             return Err(Refusal::TokenMalformed);
         }
-        let pinned = self.key(header.kid.as_deref()).ok_or(Refusal::TokenUnknownKey)?;
+        let fetched = self.fetched.load();
+        let pinned = self.key(&fetched, header.kid.as_deref()).ok_or(Refusal::TokenUnknownKey)?;
         // The library compares again while decoding; here it says which check refused, and leaves no doubt.
         if header.alg != pinned.key.algorithm.jose() {
             return Err(Refusal::TokenAlgorithm);
@@ -263,16 +314,16 @@ impl Tokens {
     }
 
     /// The key a token asks for. A token without a `kid` is for the only key, if there is just one.
-    fn key(&self, kid: Option<&str>) -> Option<&PinnedKey> {
-        match (kid, self.keys.as_slice()) {
-            (None, [only]) => Some(only),
-            (None, _) => None,
-            (Some(kid), keys) => keys.iter().find(|pinned| pinned.key.kid == kid),
+    fn key<'a>(&'a self, fetched: &'a [PinnedKey], kid: Option<&str>) -> Option<&'a PinnedKey> {
+        let mut keys = self.keys.iter().chain(fetched);
+        match kid {
+            None => keys.next().filter(|_| self.keys.len() + fetched.len() == 1),
+            Some(kid) => keys.find(|pinned| pinned.key.kid == kid),
         }
     }
 
     fn check(&self, claims: WireClaims, now: i64) -> Result<Claims, Refusal> {
-        let user = claims.sub.ok_or(Refusal::TokenClaims)?;
+        let user = claims.sub.filter(|sub| is_user_id(sub)).ok_or(Refusal::TokenClaims)?;
         let expires_at = claims.exp.ok_or(Refusal::TokenClaims)?.seconds().saturating_add(self.leeway_s);
         if now >= expires_at {
             return Err(Refusal::TokenExpired);

@@ -1,11 +1,14 @@
 //! No `Debug` output holds a secret, so that none gets into a log by accident.
 
 use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use entitlements::{
     Algorithm, ApiKey, Credentials, Door, Embedded, SecretHash, Tiers, TokenKey, TokenRules, Tokens, demo,
 };
+use futures_util::FutureExt;
 
 #[track_caller]
 fn check(value: &dyn Debug, secrets: &[&str]) {
@@ -23,7 +26,7 @@ fn check(value: &dyn Debug, secrets: &[&str]) {
 
 #[test]
 fn debug_output_masks_secrets() {
-    let key = ApiKey::generate().unwrap();
+    let key = ApiKey::generate(None).unwrap();
     let hash = key.hash().to_string();
     let hash_parts: Vec<&str> = hash.split(':').skip(1).collect();
     check(&key, &[key.secret(), hash_parts[0], hash_parts[1]]);
@@ -43,13 +46,16 @@ fn debug_output_masks_secrets() {
     check(&credentials, &[key.id(), key.secret()]);
     check(&vec![Some(credentials)], &[key.id(), key.secret()]);
 
-    let demo = demo::users(&[1; 32], &Tiers::default()).unwrap();
+    let demo = demo::users(&[1; 32]).unwrap();
     let secrets: Vec<String> = demo.credentials.iter().map(|user| user.secret().to_owned()).collect();
     let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
     check(&demo, &secrets);
     check(&demo.credentials, &secrets);
-    let door = Door::new(Embedded::of(demo.users), tokens);
+    let door = Door::new(Arc::new(Embedded::of(demo.users)), tokens, Tiers::default());
     check(&door, &[&secrets[..], &[secret]].concat());
-    check(&door.sign_in(&Credentials::Token(token.clone()), 0), &[&token, secret]);
-    check(&door.sign_in(&Credentials::Token(format!("{token}x")), 0), &[&token, secret]);
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    for shown in [token.clone(), format!("{token}x")] {
+        let signed_in = door.sign_in(&Credentials::Token(shown), address, 0).now_or_never().expect("no wait");
+        check(&signed_in, &[&token, secret]);
+    }
 }

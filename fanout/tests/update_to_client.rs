@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use entitlements::{Categories, Grant, Principal, Status, Tier, Tiers, User, decide};
+use entitlements::{Grant, Principal, Tier, Tiers, User, decide};
 use fanout::{
     Body, Flushed, Hub, HubConfig, Interest, Sequencer, SequencerConfig, SlowConsumer, SubscribeOptions, Subscribed,
     SubscriberKey, Update,
@@ -159,15 +159,7 @@ fn without_extensions(payload: &[u8]) -> Value {
 }
 
 fn grant(tier: Tier, kind: ChannelKind, selector: Selector) -> Grant {
-    let user = User {
-        id: "somebody".into(),
-        tier,
-        status: Status::Active,
-        categories: Categories::ALL,
-        real_time: None,
-        connections: None,
-        channels: None,
-    };
+    let user = User::new("somebody", tier);
     let mut tiers = Tiers::default();
     tiers.free.wildcard = true;
     decide(&Principal::new(&user, &tiers), Channel { kind, selector }, None, 0).unwrap()

@@ -199,7 +199,13 @@ pub fn token(config: &Config, state: Option<&Path>, user: &str, ttl: Duration) -
     if let Some(reason) = entrance.demo.and_then(|demo| demo.ephemeral) {
         bail!("the secret of the demo users cannot be kept, so no gateway would know this token: {reason}");
     }
-    entrance.door.issue(user, ttl, unix_seconds()).context("no token")
+    block_on(entrance.door.issue(user, ttl, unix_seconds()))?.context("no token")
+}
+
+/// Waits for a store's answer.
+fn block_on<T>(answer: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(answer))
 }
 
 /// A new API key for `user`: the secret, which is shown here only, and the lines for the users file.
@@ -207,7 +213,7 @@ pub fn token(config: &Config, state: Option<&Path>, user: &str, ttl: Duration) -
 /// # Errors
 /// Where the system has no randomness.
 pub fn key(user: &str) -> anyhow::Result<String> {
-    let key = ApiKey::generate()?;
+    let key = ApiKey::generate(None)?;
     let (id, secret, lines, user) = (key.id(), key.secret(), key.to_toml(), user.escape_debug());
     Ok(format!(
         "# The API key of {user}. The secret is shown here and nowhere else.\n\
@@ -225,12 +231,20 @@ pub fn state() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use entitlements::{Credentials, Door, Embedded, Tiers, TokenRules, Tokens, Users};
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use entitlements::{Credentials, Door, Embedded, Principal, Tiers, TokenRules, Tokens, Users};
 
     use super::*;
 
     fn parsed(line: &str) -> Result<Command, clap::Error> {
         parse(line.split(' ').map(OsString::from))
+    }
+
+    fn sign_in(door: &Door, credentials: &Credentials) -> Arc<Principal> {
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        block_on(door.sign_in(credentials, address, unix_seconds())).unwrap().unwrap()
     }
 
     #[track_caller]
@@ -292,10 +306,10 @@ mod tests {
         let shown = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
         let credentials = Credentials::Key { key: shown("# key"), secret: shown("# secret") };
         let alice = "[[users]]\nid = \"alice\"\ntier = \"premium\"\nstatus = \"active\"\ncategories = []\n";
-        let users = Users::parse(&format!("{alice}{text}"), &Tiers::default()).unwrap();
+        let users = Users::parse(&format!("{alice}{text}")).unwrap();
         let tokens = Tokens::new(Vec::new(), TokenRules::default()).unwrap();
-        let door = Door::new(Embedded::of(users), tokens);
-        assert_eq!(&**door.sign_in(&credentials, unix_seconds()).unwrap().user(), "alice");
+        let door = Door::new(Arc::new(Embedded::of(users)), tokens, Tiers::default());
+        assert_eq!(&**sign_in(&door, &credentials).user(), "alice");
         let secret = shown("# secret");
         let elsewhere = text.lines().filter(|line| !line.starts_with('#')).any(|line| line.contains(&secret));
         assert!(!elsewhere, "the file's lines hold no secret");
@@ -307,12 +321,12 @@ mod tests {
         let config = Config::default();
         let token = token(&config, Some(&state), "demo-premium", Duration::from_secs(60)).unwrap();
         let other = Entrance::open(&config, Some(&state)).unwrap();
-        let principal = other.door.sign_in(&Credentials::Token(token), unix_seconds()).unwrap();
+        let principal = sign_in(&other.door, &Credentials::Token(token));
         assert_eq!(&**principal.user(), "demo-premium");
         for user in other.credentials().unwrap() {
             for credentials in [Credentials::Token(user.token), Credentials::Key { key: user.key, secret: user.secret }]
             {
-                assert_eq!(**other.door.sign_in(&credentials, unix_seconds()).unwrap().user(), *user.user);
+                assert_eq!(**sign_in(&other.door, &credentials).user(), *user.user);
             }
         }
         std::fs::remove_dir_all(&state).unwrap();

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::entitlements::{Entitlements, TokenKey};
+pub use self::entitlements::{Entitlements, SignIns, TokenKey};
 pub use feed::{
     Arbitration, Bursts, Coinbase, Feed, FeedKind, Limits, Outliers, Replay, Simulator, Speed, SpeedError, Symbols,
     UnknownSymbols, Url,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use entitlements::{AddressLimit, Connections, Door};
+use entitlements::{AddressLimit, Connections, Door, Embedded};
 use feed_handlers::source::StartGate;
 use protocol::InstrumentTable;
 
@@ -18,6 +18,7 @@ pub(crate) struct Context {
     pub(crate) session: Session,
     pub(crate) drain: Drain,
     pub(crate) door: Arc<Door>,
+    pub(crate) embedded: Arc<Embedded>,
     pub(crate) connections: Connections,
     pub(crate) addresses: AddressLimit,
     pub(crate) instruments: Arc<InstrumentTable>,

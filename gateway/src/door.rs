@@ -20,6 +20,8 @@ const DEMO_TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Debug)]
 pub struct Entrance {
     pub door: Arc<Door>,
+    /// The users of the file, which may be read again.
+    pub embedded: Arc<Embedded>,
     pub demo: Option<Demo>,
 }
 
@@ -42,7 +44,7 @@ impl Entrance {
         let mut keys = Vec::new();
         let (store, demo) = match &entitlements.users {
             Some(path) => {
-                let store = Embedded::open(path, &entitlements.tiers);
+                let store = Embedded::open(path);
                 (store.map_err(|e| ConfigError::of("entitlements.users", e))?, None)
             }
             None => {
@@ -53,7 +55,7 @@ impl Entrance {
                         (random_bytes().map_err(no_demo)?, Some(e))
                     }
                 };
-                let demo = users::users(&master, &entitlements.tiers).map_err(no_demo)?;
+                let demo = users::users(&master).map_err(no_demo)?;
                 // First, because the first key that can sign does.
                 keys.push(demo.token_key);
                 (Embedded::of(demo.users), Some(Demo { users: demo.credentials, ephemeral }))
@@ -68,7 +70,9 @@ impl Entrance {
             leeway: entitlements.leeway,
         };
         let tokens = Tokens::new(keys, rules).map_err(|e| ConfigError::of("entitlements.token_keys", e))?;
-        Ok(Entrance { door: Arc::new(Door::new(store, tokens)), demo })
+        let store = Arc::new(store);
+        let door = Door::new(store.clone(), tokens, entitlements.tiers).with_rules(entitlements.sign_ins.rules());
+        Ok(Entrance { door: Arc::new(door), embedded: store, demo })
     }
 
     /// The demo users' credentials, to be printed once; empty where the users come from a file.
@@ -78,7 +82,7 @@ impl Entrance {
     pub fn credentials(&self) -> Result<Vec<Credential>, IssueError> {
         let users = self.demo.as_ref().map_or(&[][..], |demo| &demo.users);
         let credential = |user: &DemoUser| {
-            let token = self.door.issue(user.id(), DEMO_TOKEN_TTL, unix_seconds())?;
+            let token = self.door.tokens().issue(user.id(), DEMO_TOKEN_TTL, unix_seconds())?;
             let (user, key, secret) = (user.id().to_owned(), user.id().to_owned(), user.secret().to_owned());
             Ok(Credential { user, key, secret, token })
         };

@@ -106,7 +106,8 @@ impl Gateway {
             session: config.session.clone(),
             drain: config.drain.clone(),
             door: entrance.door.clone(),
-            connections: Connections::new(),
+            connections: Connections::new(entrance.door.store().clone()),
+            embedded: entrance.embedded.clone(),
             addresses: AddressLimit::new(config.server.connections_per_address),
             instruments: instruments.clone(),
             epoch: (wall_ns() / 1_000_000) as u64,
@@ -249,7 +250,7 @@ impl Gateway {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
-        match self.entrance.door.reload() {
+        match self.entrance.embedded.reload() {
             Ok(_) => {
                 self.context.users_read.fetch_add(1, Ordering::Release);
                 self.bells.iter().for_each(|bell| bell.ring());

@@ -169,7 +169,7 @@ impl Session {
 
     /// The users have been read again: lets the client go whose user is no more, or is blocked.
     pub(crate) fn check_user(&self, key: SubscriberKey, hub: &mut Hub, users: &Users) -> Next {
-        let known = users.principal(self.principal.user()).is_some_and(|p| p.status() != Status::Blocked);
+        let known = users.user(self.principal.user()).is_some_and(|user| user.status != Status::Blocked);
         if known { Next::Continue } else { close(hub, key, CloseCode::Revoked) }
     }
 

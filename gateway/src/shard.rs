@@ -563,7 +563,7 @@ impl Shard {
         if std::mem::replace(&mut self.users_read, read) == read {
             return;
         }
-        let users = self.context.door.users();
+        let users = self.context.embedded.users();
         let Shard { connections, hub, .. } = self;
         let gone: Vec<(SubscriberKey, Next)> = connections
             .iter()
@@ -752,7 +752,9 @@ fn closed_counter(code: CloseCode) -> Counter {
         CloseCode::SlowClient => Counter::ClosedSlowConsumer,
         CloseCode::ControlLaneFull => Counter::ClosedControlFull,
         CloseCode::AuthTimeout => Counter::ClosedAuthTimeout,
-        CloseCode::AuthFailed | CloseCode::ConnectionLimit => Counter::ClosedAuth,
+        CloseCode::AuthFailed | CloseCode::ConnectionLimit | CloseCode::TooManyAttempts | CloseCode::Unavailable => {
+            Counter::ClosedAuth
+        }
         CloseCode::TokenExpired => Counter::ClosedTokenExpired,
         CloseCode::Revoked => Counter::ClosedRevoked,
         CloseCode::InternalError => Counter::ClosedInternal,

@@ -2,11 +2,11 @@
 //! for each connection, bounded in number and time by the listener; the session that comes of it is no task.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use entitlements::{AddressPermit, ConnectionPermit, Credentials, Principal};
+use entitlements::{AddressPermit, ConnectionPermit, Credentials, Principal, SessionRecord, SignInError};
 use protocol::command::{self, Action, AuthFields, CommandError};
 use protocol::frame::{Message, MessageReader, Opcode, encode_close, encode_frame};
 use protocol::message::{ErrorMessage, Session as SessionFacts};
@@ -66,6 +66,8 @@ impl Early {
 /// What a message did while the client was signing in.
 enum State {
     Waiting,
+    /// It has shown who it is; what else it says waits.
+    Shown(Credentials),
     Admitted(Arc<Principal>, ConnectionPermit),
     Closing,
 }
@@ -73,6 +75,9 @@ enum State {
 struct SignIn<'a> {
     context: &'a Context,
     metrics: &'a ThreadMetrics,
+    address: IpAddr,
+    /// As the client names itself.
+    agent: Box<str>,
     encoding: Encoding,
     /// Frames to be written.
     replies: Vec<u8>,
@@ -89,22 +94,34 @@ pub(crate) async fn sign_in(
     context: &Context,
     metrics: &ThreadMetrics,
 ) -> Option<SignedIn> {
-    let Some(accepted) = http::serve(&mut opening, context, metrics).await else {
+    let Some(accepted) = http::serve(&mut opening, peer.ip(), context, metrics).await else {
         opening.linger().await;
         return None;
     };
-    let Accepted { response, mut received, encoding, principal } = accepted;
+    let Accepted { response, mut received, encoding, agent, principal } = accepted;
     // The answer to the request goes out with what follows it.
-    let mut sign_in =
-        SignIn { context, metrics, encoding, replies: response, early: Vec::new(), state: State::Waiting };
+    let mut sign_in = SignIn {
+        context,
+        metrics,
+        address: peer.ip(),
+        agent,
+        encoding,
+        replies: response,
+        early: Vec::new(),
+        state: State::Waiting,
+    };
     let mut reader = MessageReader::new();
     sign_in.send(&ServerMessage::connected());
-    if let Some(principal) = principal {
-        sign_in.admit(principal);
-    }
     let conversation = async {
+        if let Some(principal) = principal {
+            sign_in.admit(principal).await;
+        }
         sign_in.feed(&mut reader, &mut received);
         loop {
+            if let State::Shown(credentials) = &mut sign_in.state {
+                let credentials = std::mem::replace(credentials, Credentials::Token(String::new()));
+                sign_in.authenticate(&credentials).await;
+            }
             opening.write(&std::mem::take(&mut sign_in.replies)).await?;
             if !matches!(sign_in.state, State::Waiting) {
                 return io::Result::Ok(());
@@ -134,7 +151,7 @@ pub(crate) async fn sign_in(
             let stream = opening.into_stream().ok()?;
             Some(SignedIn { stream, encoding, principal, permit, address, reader, early })
         }
-        State::Waiting | State::Closing => {
+        State::Waiting | State::Shown(_) | State::Closing => {
             opening.linger().await;
             None
         }
@@ -166,7 +183,7 @@ impl SignIn<'_> {
     }
 
     fn handle(&mut self, message: &Message<'_>) {
-        if matches!(self.state, State::Admitted(..)) {
+        if matches!(self.state, State::Shown(_) | State::Admitted(..)) {
             self.early.extend(Early::of(message));
             return;
         }
@@ -188,7 +205,10 @@ impl SignIn<'_> {
             Ok(request) => match request.action {
                 Action::Auth(fields) => {
                     self.metrics.add(Counter::CommandsAuth, 1);
-                    self.authenticate(fields);
+                    self.state = State::Shown(match fields {
+                        AuthFields::Key { key, secret } => Credentials::Key { key, secret },
+                        AuthFields::Token(token) => Credentials::Token(token),
+                    });
                 }
                 Action::Subscribe(_) | Action::Unsubscribe(_) => {
                     self.metrics.add(Counter::CommandErrorState, 1);
@@ -205,25 +225,23 @@ impl SignIn<'_> {
         }
     }
 
-    fn authenticate(&mut self, fields: AuthFields) {
-        let credentials = match fields {
-            AuthFields::Key { key, secret } => Credentials::Key { key, secret },
-            AuthFields::Token(token) => Credentials::Token(token),
-        };
-        match self.context.door.sign_in(&credentials, self.context.now().wall_s()) {
-            Ok(principal) => self.admit(principal),
+    async fn authenticate(&mut self, credentials: &Credentials) {
+        match self.context.door.sign_in(credentials, self.address, self.context.now().wall_s()).await {
+            Ok(principal) => self.admit(principal).await,
             Err(error) => {
                 self.metrics.add(Counter::from(error.reason()), 1);
                 self.metrics.add(Counter::ClosedAuth, 1);
-                self.send(&ServerMessage::Error(ErrorMessage::new(ErrorCode::AuthFailed)));
-                self.close(CloseCode::AuthFailed);
+                let (code, close) = refused(error);
+                let retry_after = error.retry_after();
+                self.send(&ServerMessage::Error(ErrorMessage { retry_after, ..ErrorMessage::new(code) }));
+                self.close(close);
             }
         }
     }
 
     /// Limits come before "authenticated" is said.
-    fn admit(&mut self, principal: Arc<Principal>) {
-        let Ok(permit) = self.context.connections.acquire(&principal) else {
+    async fn admit(&mut self, principal: Arc<Principal>) {
+        let Some((principal, permit)) = self.register(&principal).await else {
             self.metrics.add(Counter::SignInConnectionLimit, 1);
             self.metrics.add(Counter::ClosedAuth, 1);
             self.send(&ServerMessage::Error(ErrorMessage::new(ErrorCode::ConnectionLimitExceeded)));
@@ -238,5 +256,40 @@ impl SignIn<'_> {
             heartbeat_ms: self.context.session.heartbeat.as_millis() as u64,
         }));
         self.state = State::Admitted(principal, permit);
+    }
+
+    /// Takes a place for the connection, here and in the store. `None` where the user has as many as it may.
+    async fn register(&self, principal: &Arc<Principal>) -> Option<(Arc<Principal>, ConnectionPermit)> {
+        let (mut permit, principal) = self.context.connections.acquire(principal).ok()?;
+        let store = self.context.door.store();
+        // News that came after the record was read, and before there was a place to keep them.
+        let newer = store.remembered_user(principal.user()).filter(|user| user.version > principal.version());
+        let principal = match newer {
+            Some(user) => Arc::new(Principal::new(&user, self.context.door.tiers())).succeeding(&principal),
+            None => principal,
+        };
+        let number = self.context.connections.next_number();
+        // Before it is counted, so that it is taken back whatever happens to this task.
+        permit.set_number(number);
+        let session = SessionRecord {
+            number,
+            user: principal.user().clone(),
+            role: principal.tier().name(),
+            address: self.address,
+            agent: self.agent.clone(),
+            connections_max: principal.limits().connections,
+            active_at: self.context.now().wall_s(),
+        };
+        store.open(session).await.ok()?;
+        Some((principal, permit))
+    }
+}
+
+/// What a client is told whose sign-in is refused.
+fn refused(error: SignInError) -> (ErrorCode, CloseCode) {
+    match error.code() {
+        429 => (ErrorCode::TooManyRequests, CloseCode::TooManyAttempts),
+        503 => (ErrorCode::Unavailable, CloseCode::Unavailable),
+        _ => (ErrorCode::AuthFailed, CloseCode::AuthFailed),
     }
 }

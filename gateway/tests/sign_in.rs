@@ -112,7 +112,7 @@ fn user(id: &str, status: &str, key: &ApiKey) -> String {
 
 fn keyed() -> Keyed {
     let files = Directory::new();
-    let (key, blocked) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
+    let (key, blocked) = (ApiKey::generate(None).unwrap(), ApiKey::generate(None).unwrap());
     let users = user("alice", "active", &key) + &user("mallory", "blocked", &blocked);
     let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
     let ec = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
@@ -130,6 +130,7 @@ fn keyed() -> Keyed {
         ("entitlements.token_keys", &token_keys),
         ("entitlements.issuer", "us"),
         ("entitlements.audience", "gateway"),
+        ("entitlements.sign_ins.attempts_max", "1000"),
     ]);
     Keyed { gateway, key, rsa, rsa_pem, ec, _files: files }
 }
@@ -279,7 +280,7 @@ fn a_session_ends_with_its_token() {
 #[test]
 fn a_reload_lets_go_who_may_no_longer_be_here() {
     let files = Directory::new();
-    let keys = ["stays", "goes", "blocked", "comes"].map(|name| (name, ApiKey::generate().unwrap()));
+    let keys = ["stays", "goes", "blocked", "comes"].map(|name| (name, ApiKey::generate(None).unwrap()));
     let listed = |statuses: &[(usize, &str)]| -> String {
         statuses.iter().map(|(index, status)| user(keys[*index].0, status, &keys[*index].1)).collect()
     };
@@ -317,7 +318,7 @@ fn a_reload_lets_go_who_may_no_longer_be_here() {
 #[test]
 fn a_hangup_reads_the_users_again() {
     let files = Directory::new();
-    let (stays, goes) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
+    let (stays, goes) = (ApiKey::generate(None).unwrap(), ApiKey::generate(None).unwrap());
     let path = files.write("users.toml", user("stays", "active", &stays) + &user("goes", "active", &goes));
     let mut gateway = program::spawn(&[("entitlements.users", &path)], &[]);
     let mut clients = [&stays, &goes].map(|key| {

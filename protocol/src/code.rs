@@ -27,10 +27,11 @@ pub enum ErrorCode {
     TooManyRequests,
     TokenExpired,
     Internal,
+    Unavailable,
 }
 
 impl ErrorCode {
-    pub const COUNT: usize = 21;
+    pub const COUNT: usize = 22;
     pub const ALL: [ErrorCode; Self::COUNT] = [
         ErrorCode::InvalidSyntax,
         ErrorCode::NotAuthenticated,
@@ -53,6 +54,7 @@ impl ErrorCode {
         ErrorCode::TooManyRequests,
         ErrorCode::TokenExpired,
         ErrorCode::Internal,
+        ErrorCode::Unavailable,
     ];
 
     /// The number on the wire.
@@ -79,6 +81,7 @@ impl ErrorCode {
             ErrorCode::TooManyRequests => 429,
             ErrorCode::TokenExpired => 430,
             ErrorCode::Internal => 500,
+            ErrorCode::Unavailable => 503,
         }
     }
 
@@ -106,6 +109,7 @@ impl ErrorCode {
             ErrorCode::TooManyRequests => "too many requests",
             ErrorCode::TokenExpired => "token expired",
             ErrorCode::Internal => "internal error",
+            ErrorCode::Unavailable => "temporarily unavailable",
         }
     }
 
@@ -140,6 +144,10 @@ pub enum CloseCode {
     ControlLaneFull,
     /// No sign-in within the limit.
     AuthTimeout,
+    /// What signing in needs is away.
+    Unavailable,
+    /// The client's address has used up its sign-in attempts.
+    TooManyAttempts,
     AuthFailed,
     ConnectionLimit,
     TokenExpired,
@@ -148,7 +156,7 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 16;
     pub const ALL: [CloseCode; Self::COUNT] = [
         CloseCode::Normal,
         CloseCode::GoingAway,
@@ -160,6 +168,8 @@ impl CloseCode {
         CloseCode::SlowClient,
         CloseCode::ControlLaneFull,
         CloseCode::AuthTimeout,
+        CloseCode::Unavailable,
+        CloseCode::TooManyAttempts,
         CloseCode::AuthFailed,
         CloseCode::ConnectionLimit,
         CloseCode::TokenExpired,
@@ -179,6 +189,8 @@ impl CloseCode {
             CloseCode::SlowClient => 3000,
             CloseCode::ControlLaneFull => 3001,
             CloseCode::AuthTimeout => 3002,
+            CloseCode::Unavailable => 3003,
+            CloseCode::TooManyAttempts => 3004,
             CloseCode::AuthFailed => 3500,
             CloseCode::ConnectionLimit => 3502,
             CloseCode::TokenExpired => 3503,
@@ -199,6 +211,8 @@ impl CloseCode {
             CloseCode::SlowClient => "slow client",
             CloseCode::ControlLaneFull => "answers not read",
             CloseCode::AuthTimeout => "auth timeout",
+            CloseCode::Unavailable => "temporarily unavailable",
+            CloseCode::TooManyAttempts => "too many sign-in attempts",
             CloseCode::AuthFailed => "auth failed",
             CloseCode::ConnectionLimit => "connection limit",
             CloseCode::TokenExpired => "token expired",

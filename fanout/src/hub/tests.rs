@@ -17,7 +17,7 @@ mod wildcard;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice, Write};
 
-use entitlements::{Categories, Grant, Principal, Status, Tier, Tiers, User, decide};
+use entitlements::{Grant, Principal, Tier, Tiers, User, decide};
 use protocol::frame::{Opcode, encode_frame, frame_len, server_frame};
 use protocol::{Channel, InstrumentId, Selector};
 use serde::Deserialize;
@@ -57,15 +57,7 @@ fn one(instrument: u32) -> Selector {
 }
 
 fn grant(kind: ChannelKind, selector: Selector) -> Grant {
-    let user = User {
-        id: "somebody".into(),
-        tier: Tier::Enterprise,
-        status: Status::Active,
-        categories: Categories::ALL,
-        real_time: None,
-        connections: None,
-        channels: None,
-    };
+    let user = User::new("somebody", Tier::Enterprise);
     decide(&Principal::new(&user, &Tiers::default()), Channel { kind, selector }, None, 0).unwrap()
 }
 

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use entitlements::{Algorithm, Tiers};
+use entitlements::{Algorithm, Attempts, DoorRules, Fail, Quota, Tiers};
 use serde::{Deserialize, Serialize};
 
 use super::units;
@@ -26,6 +26,7 @@ pub struct Entitlements {
     /// How far the clock of who issued a token may differ from ours; whole seconds.
     #[serde(with = "units::duration")]
     pub leeway: Duration,
+    pub sign_ins: SignIns,
     /// What each tier may have. A tier in the file may name only what it changes.
     pub tiers: Tiers,
     pub token_keys: Vec<TokenKey>,
@@ -38,9 +39,37 @@ impl Default for Entitlements {
             issuer: None,
             audience: None,
             leeway: Duration::from_secs(5),
+            sign_ins: SignIns::default(),
             tiers: Tiers::default(),
             token_keys: Vec::new(),
         }
+    }
+}
+
+/// `[entitlements.sign_ins]`: how strict the door is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignIns {
+    /// What counts as an attempt.
+    pub attempts: Attempts,
+    /// Attempts of one address in 5 minutes.
+    pub attempts_max: u32,
+    /// What happens to new sign-ins while the store is away.
+    pub fail: Fail,
+}
+
+impl Default for SignIns {
+    fn default() -> SignIns {
+        let DoorRules { attempts, attempts_quota, fail } = DoorRules::default();
+        SignIns { attempts, attempts_max: attempts_quota.limit, fail }
+    }
+}
+
+impl SignIns {
+    /// The same as the door takes it.
+    pub fn rules(&self) -> DoorRules {
+        let attempts_quota = Quota { limit: self.attempts_max, ..DoorRules::default().attempts_quota };
+        DoorRules { attempts: self.attempts, attempts_quota, fail: self.fail }
     }
 }
 

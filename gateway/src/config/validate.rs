@@ -213,11 +213,17 @@ impl Config {
         found.duration("entitlements.leeway", entitlements.leeway, Duration::ZERO..=HOUR);
         // Tokens carry whole seconds.
         found.require(entitlements.leeway.subsec_nanos() == 0, "entitlements.leeway", "is not in whole seconds");
+        found.range("entitlements.sign_ins.attempts_max", entitlements.sign_ins.attempts_max, 1..=10_000_000);
         let tiers = &entitlements.tiers;
         for (name, limits) in [("free", tiers.free), ("premium", tiers.premium), ("enterprise", tiers.enterprise)] {
             let key = |limit| format!("entitlements.tiers.{name}.{limit}");
             found.range(&key("channels"), limits.channels, 1..=10_000_000);
             found.range(&key("connections"), limits.connections, 1..=10_000_000);
+            // u32::MAX stands for no limit.
+            found.range(&key("requests_per_minute"), limits.requests_per_minute, 1..=u32::MAX);
+            found.range(&key("requests_per_hour"), limits.requests_per_hour, 1..=u32::MAX);
+            found.range(&key("signals_per_hour"), limits.signals_per_hour, 1..=u32::MAX);
+            found.range(&key("signals_per_day"), limits.signals_per_day, 1..=u32::MAX);
         }
         for (i, token_key) in entitlements.token_keys.iter().enumerate() {
             let key = |field| format!("entitlements.token_keys[{i}].{field}");

@@ -93,6 +93,12 @@ metrics! {
     SignInTokenAudience = "gateway_sign_ins_refused_total" { reason = "token_audience" }, "Sign-ins refused, by reason.";
     SignInUnknownUser = "gateway_sign_ins_refused_total" { reason = "unknown_user" }, "Sign-ins refused, by reason.";
     SignInBlocked = "gateway_sign_ins_refused_total" { reason = "blocked" }, "Sign-ins refused, by reason.";
+    SignInKeyExpired = "gateway_sign_ins_refused_total" { reason = "key_expired" }, "Sign-ins refused, by reason.";
+    SignInTokenDenied = "gateway_sign_ins_refused_total" { reason = "token_denied" }, "Sign-ins refused, by reason.";
+    SignInUnknownCertificate = "gateway_sign_ins_refused_total" { reason = "unknown_certificate" }, "Sign-ins refused, by reason.";
+    SignInTooManyAttempts = "gateway_sign_ins_refused_total" { reason = "too_many_attempts" }, "Sign-ins refused, by reason.";
+    SignInStoreAway = "gateway_sign_ins_refused_total" { reason = "store_away" }, "Sign-ins refused, by reason.";
+    SignInRecord = "gateway_sign_ins_refused_total" { reason = "record" }, "Sign-ins refused, by reason.";
     SignInMalformed = "gateway_sign_ins_refused_total" { reason = "malformed" }, "Sign-ins refused, by reason.";
     SignInConnectionLimit = "gateway_sign_ins_refused_total" { reason = "connection_limit" }, "Sign-ins refused, by reason.";
 
@@ -180,6 +186,12 @@ impl From<Refusal> for Counter {
             Refusal::TokenAudience => Counter::SignInTokenAudience,
             Refusal::UnknownUser => Counter::SignInUnknownUser,
             Refusal::Blocked => Counter::SignInBlocked,
+            Refusal::KeyExpired => Counter::SignInKeyExpired,
+            Refusal::TokenDenied => Counter::SignInTokenDenied,
+            Refusal::UnknownCertificate => Counter::SignInUnknownCertificate,
+            Refusal::TooManyAttempts => Counter::SignInTooManyAttempts,
+            Refusal::StoreAway => Counter::SignInStoreAway,
+            Refusal::Record => Counter::SignInRecord,
         }
     }
 }

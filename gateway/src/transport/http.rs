@@ -6,6 +6,7 @@
 //! twice what the sessions which come of it take.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -24,6 +25,9 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most header lines in it.
 const HEADERS_MAX: usize = 64;
 
+/// What is kept of `User-Agent`, bytes.
+const AGENT_BYTES_MAX: usize = 256;
+
 const STREAM_PATHS: &str = "/stream, /v2/{feed}, /v1beta3/crypto/{loc}, /v1beta1/news";
 
 /// What an accepted request has settled.
@@ -34,6 +38,8 @@ pub(crate) struct Accepted {
     /// What the client sent behind its request.
     pub(crate) received: Vec<u8>,
     pub(crate) encoding: Encoding,
+    /// `User-Agent`, at most [`AGENT_BYTES_MAX`] of it.
+    pub(crate) agent: Box<str>,
     /// Signed in by the request already.
     pub(crate) principal: Option<Arc<Principal>>,
 }
@@ -47,12 +53,17 @@ enum Head {
 }
 
 /// Reads the connection's request. `None` where no WebSocket comes of it; the client has been told why.
-pub(crate) async fn serve(opening: &mut Opening, context: &Context, metrics: &ThreadMetrics) -> Option<Accepted> {
+pub(crate) async fn serve(
+    opening: &mut Opening,
+    peer: IpAddr,
+    context: &Context,
+    metrics: &ThreadMetrics,
+) -> Option<Accepted> {
     let answered = tokio::time::timeout(context.server.handshake_timeout, request(opening)).await;
     opening.count_handshake(metrics);
     let answer = match answered {
         Ok(Ok((Head::Complete(request, _), received))) => {
-            answer(&request, context, metrics).map(|accepted| Accepted { received, ..accepted })
+            answer(&request, peer, context, metrics).await.map(|accepted| Accepted { received, ..accepted })
         }
         Ok(Ok((Head::Partial, _))) => return None,
         Ok(Ok((Head::Refused(refusal), _))) => {
@@ -180,7 +191,12 @@ fn written(response: &Response<()>) -> Vec<u8> {
     bytes
 }
 
-fn answer(request: &Request<()>, context: &Context, metrics: &ThreadMetrics) -> Result<Accepted, HttpRefusal> {
+async fn answer(
+    request: &Request<()>,
+    peer: IpAddr,
+    context: &Context,
+    metrics: &ThreadMetrics,
+) -> Result<Accepted, HttpRefusal> {
     if !is_stream_path(request.uri().path()) {
         metrics.add(Counter::HandshakeUnknownPath, 1);
         let message = format!("streams are at {STREAM_PATHS}");
@@ -219,9 +235,13 @@ fn answer(request: &Request<()>, context: &Context, metrics: &ThreadMetrics) -> 
     let principal = match credentials(request) {
         None => None,
         Some(credentials) => {
-            let signed_in = credentials.map_or(Err(None), |c| {
-                context.door.sign_in(&c, context.now().wall_s()).map_err(|error| Some(error.reason()))
-            });
+            let signed_in = match credentials {
+                None => Err(None),
+                Some(credentials) => {
+                    let signed_in = context.door.sign_in(&credentials, peer, context.now().wall_s()).await;
+                    signed_in.map_err(|error| Some(error.reason()))
+                }
+            };
             Some(signed_in.map_err(|reason| {
                 metrics.add(Counter::HandshakeUnauthorized, 1);
                 metrics.add(reason.map_or(Counter::SignInMalformed, Counter::from), 1);
@@ -231,7 +251,8 @@ fn answer(request: &Request<()>, context: &Context, metrics: &ThreadMetrics) -> 
             })?)
         }
     };
-    Ok(Accepted { response: written(&response), received: Vec::new(), encoding, principal })
+    let agent = agent(request);
+    Ok(Accepted { response: written(&response), received: Vec::new(), encoding, agent, principal })
 }
 
 /// `/stream`, and where Alpaca's clients look.
@@ -249,6 +270,12 @@ fn encoding(request: &Request<()>) -> Result<Encoding, String> {
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let msgpack = content_type.trim().to_ascii_lowercase().starts_with("application/msgpack");
     Ok(if msgpack { Encoding::MessagePack } else { Encoding::Json })
+}
+
+fn agent(request: &Request<()>) -> Box<str> {
+    let mut agent = text(request.headers(), "user-agent").unwrap_or_default();
+    agent.truncate(agent.floor_char_boundary(AGENT_BYTES_MAX));
+    agent.into()
 }
 
 fn query(request: &Request<()>, name: &str) -> Option<String> {

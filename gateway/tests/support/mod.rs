@@ -82,7 +82,7 @@ impl Running {
 
     /// A token of this gateway for a user.
     pub fn token(&self, user: &str, ttl: Duration) -> String {
-        self.gateway().entrance().door.issue(user, ttl, gateway::door::unix_seconds()).unwrap()
+        self.gateway().entrance().door.tokens().issue(user, ttl, gateway::door::unix_seconds()).unwrap()
     }
 
     #[track_caller]
