@@ -11,6 +11,7 @@ mod connections;
 mod decide;
 pub mod demo;
 mod door;
+mod jwks;
 mod limits;
 mod principal;
 mod record;
@@ -27,6 +28,7 @@ pub use api_key::{
 pub use connections::{AddressLimit, AddressPermit, ConnectionPermit, Connections, LimitReached, Update};
 pub use decide::{Denial, Grant, decide};
 pub use door::{Attempts, Credentials, Door, DoorRules, Fail, IssueError, KeySource, Refusal, SignInError};
+pub use jwks::{JWKS_KEYS_MAX, JwksError, parse_jwks};
 pub use limits::{Charge, Limiter, Meter, QUOTAS_MAX, Quota, Subject, Verdict};
 pub use principal::{Categories, Category, Limits, Principal, Status, Tier, USER_ID_BYTES_MAX, User, is_user_id};
 pub use record::RecordError;

@@ -23,6 +23,8 @@ use crate::principal::is_user_id;
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Shortest HS256 secret: as long as the hash (RFC 7518, section 3.2).
 const HMAC_SECRET_BYTES_MIN: usize = 32;
+/// RSA keys of 2048 to 8192 bits.
+const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// SHA-256 of a token as it was shown: by it a token is denied, and named where the token itself must not be.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +134,21 @@ impl TokenKey {
         Ok(TokenKey { kid: kid.to_owned(), algorithm, verifying, signing })
     }
 
+    /// An RS256 key of modulus and exponent, as a JWK Set has them. `None` for a weak or malformed one.
+    pub(crate) fn from_rsa_components(kid: &str, n: &[u8], e: &[u8]) -> Option<TokenKey> {
+        let components = aws_lc_rs::rsa::PublicKeyComponents { n, e };
+        let public: aws_lc_rs::rsa::PublicEncryptingKey = components.try_into().ok()?;
+        RSA_MODULUS_BYTES.contains(&public.key_size_bytes()).then_some(())?;
+        let verifying = DecodingKey::from_rsa_raw_components(n, e);
+        Some(TokenKey { kid: kid.to_owned(), algorithm: Algorithm::RS256, verifying, signing: None })
+    }
+
+    /// An ES256 key. `None` where it is no point on P-256.
+    pub(crate) fn from_p256(kid: &str, verifying: DecodingKey) -> Option<TokenKey> {
+        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, verifying.try_get_as_bytes().ok()?).ok()?;
+        Some(TokenKey { kid: kid.to_owned(), algorithm: Algorithm::ES256, verifying, signing: None })
+    }
+
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -146,7 +163,7 @@ fn rsa_key(pem: &[u8]) -> Option<DecodingKey> {
     let key = DecodingKey::from_rsa_pem(pem).ok()?;
     // The PEM reader takes the first bit string it finds, also in a certificate or a private key.
     let public = aws_lc_rs::rsa::PublicKey::from_der(key.try_get_as_bytes().ok()?).ok()?;
-    (256..=1024).contains(&public.modulus_len()).then_some(key)
+    RSA_MODULUS_BYTES.contains(&public.modulus_len()).then_some(key)
 }
 
 /// A P-256 public key, from `PUBLIC KEY`.

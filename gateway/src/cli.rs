@@ -15,6 +15,7 @@ use feed_handlers::source::Capture;
 use crate::config::{Config, ConfigError, FeedKind, ReplayOptions, Speed, parse_duration};
 use crate::demo::state_directory;
 use crate::door::{Entrance, unix_seconds};
+use crate::metrics::Metrics;
 use crate::transport::tls::Certificates;
 
 /// Exit status for wrong usage and wrong configuration: `EX_USAGE` of sysexits.h.
@@ -181,7 +182,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
 /// [`ConfigError`] names the keys that are not.
 pub fn check_config(config: &Config) -> Result<String, ConfigError> {
     // No state directory: a check leaves nothing behind.
-    Entrance::open(config, None)?;
+    Entrance::open(config, None, &Metrics::new())?;
     Certificates::open(&config.server.tls)?;
     if let (FeedKind::Replay, Some(file)) = (config.feed.kind, &config.feed.replay.file) {
         Capture::open(file, |_| ()).map_err(|e| ConfigError::of("feed.replay.file", e))?;
@@ -195,7 +196,7 @@ pub fn check_config(config: &Config) -> Result<String, ConfigError> {
 /// [`ConfigError`] as at the start of the gateway; other errors where there is no such user, no key to sign
 /// with, or the demo's secret cannot be shared with the gateway.
 pub fn token(config: &Config, state: Option<&Path>, user: &str, ttl: Duration) -> anyhow::Result<String> {
-    let entrance = Entrance::open(config, state)?;
+    let entrance = Entrance::open(config, state, &Metrics::new())?;
     if let Some(reason) = entrance.demo.and_then(|demo| demo.ephemeral) {
         bail!("the secret of the demo users cannot be kept, so no gateway would know this token: {reason}");
     }
@@ -320,7 +321,7 @@ mod tests {
         let state = std::env::temp_dir().join(format!("gateway-cli-{}", std::process::id()));
         let config = Config::default();
         let token = token(&config, Some(&state), "demo-premium", Duration::from_secs(60)).unwrap();
-        let other = Entrance::open(&config, Some(&state)).unwrap();
+        let other = Entrance::open(&config, Some(&state), &Metrics::new()).unwrap();
         let principal = sign_in(&other.door, &Credentials::Token(token));
         assert_eq!(&**principal.user(), "demo-premium");
         for user in other.credentials().unwrap() {

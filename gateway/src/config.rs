@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::entitlements::{Entitlements, SignIns, TokenKey};
+pub use self::entitlements::{Entitlements, Jwks, RedisMode, RedisStore, RedisUrl, SignIns, TokenKey};
 pub use feed::{
     Arbitration, Bursts, Coinbase, Feed, FeedKind, Limits, Outliers, Replay, Simulator, Speed, SpeedError, Symbols,
     UnknownSymbols, Url,
@@ -157,16 +157,14 @@ impl Config {
             }
             e
         })?;
-        config.sequencer.delay.get_or_insert(match config.entitlements.users {
-            None => Sequencer::DELAY_DEMO,
-            Some(_) => Sequencer::DELAY,
-        });
+        let delay = if config.is_demo() { Sequencer::DELAY_DEMO } else { Sequencer::DELAY };
+        config.sequencer.delay.get_or_insert(delay);
         Ok(config)
     }
 
-    /// Whether the three demo users stand in for a users file.
+    /// Whether the three demo users stand in for a users file or a shared store.
     pub fn is_demo(&self) -> bool {
-        self.entitlements.users.is_none()
+        self.entitlements.users.is_none() && !self.entitlements.redis.is_used()
     }
 
     /// The effective configuration as a TOML document, without any secret.

@@ -8,10 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use entitlements::demo::{self as users, DemoUser};
-use entitlements::{Algorithm, Door, Embedded, IssueError, TokenKey, TokenRules, Tokens, random_bytes};
+use entitlements::{
+    Algorithm, Door, Embedded, HashKey, IssueError, KeySource, TokenKey, TokenRules, Tokens, random_bytes,
+};
 
 use crate::config::{self, Config, ConfigError};
 use crate::demo::{Credential, master_secret};
+use crate::jwks::{Jwks, Pace, SharedJwks};
+use crate::metrics::Metrics;
 
 /// How long the tokens hold that are printed at the start.
 const DEMO_TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
@@ -23,6 +27,8 @@ pub struct Entrance {
     /// The users of the file, which may be read again.
     pub embedded: Arc<Embedded>,
     pub demo: Option<Demo>,
+    /// The keys that the issuer of tokens publishes, where it does.
+    pub(crate) jwks: Option<Arc<Jwks>>,
 }
 
 /// The demo users.
@@ -39,8 +45,10 @@ impl Entrance {
     ///
     /// # Errors
     /// [`ConfigError`] names the key whose file cannot be read or used.
-    pub fn open(config: &Config, state: Option<&Path>) -> Result<Entrance, ConfigError> {
+    pub fn open(config: &Config, state: Option<&Path>, metrics: &Metrics) -> Result<Entrance, ConfigError> {
         let entitlements = &config.entitlements;
+        let hash_key = entitlements.hash_key_file.as_deref().map(hash_key).transpose()?;
+        let jwks = jwks(&entitlements.jwks, metrics)?.map(Arc::new);
         let mut keys = Vec::new();
         let (store, demo) = match &entitlements.users {
             Some(path) => {
@@ -71,8 +79,12 @@ impl Entrance {
         };
         let tokens = Tokens::new(keys, rules).map_err(|e| ConfigError::of("entitlements.token_keys", e))?;
         let store = Arc::new(store);
-        let door = Door::new(store.clone(), tokens, entitlements.tiers).with_rules(entitlements.sign_ins.rules());
-        Ok(Entrance { door: Arc::new(door), embedded: store, demo })
+        let key_source = jwks.clone().map(|jwks| Arc::new(SharedJwks(jwks)) as Arc<dyn KeySource>);
+        let door = Door::new(store.clone(), tokens, entitlements.tiers)
+            .with_rules(entitlements.sign_ins.rules())
+            .with_hash_key(hash_key)
+            .with_key_source(key_source);
+        Ok(Entrance { door: Arc::new(door), embedded: store, demo, jwks })
     }
 
     /// The demo users' credentials, to be printed once; empty where the users come from a file.
@@ -101,6 +113,31 @@ fn kept(state: Option<&Path>) -> io::Result<[u8; 32]> {
     master_secret(state.ok_or_else(unnamed)?)
 }
 
+/// Keys of the issuer, at the address that is configured.
+fn jwks(config: &config::Jwks, metrics: &Metrics) -> Result<Option<Jwks>, ConfigError> {
+    let Some(url) = &config.url else { return Ok(None) };
+    let pace = Pace { refresh: config.refresh, cooldown: config.cooldown, stale_max: config.stale_max };
+    let jwks = Jwks::new(url, pace, metrics.register("jwks"));
+    jwks.map(Some).map_err(|error| ConfigError::of("entitlements.jwks.url", error))
+}
+
+fn hash_key(file: &Path) -> Result<HashKey, ConfigError> {
+    const NAME: &str = "entitlements.hash_key_file";
+    let (key, place) = (secret(NAME, file)?, file.display());
+    let short = || ConfigError::of(NAME, format_args!("{place}: has less than {} bytes", HashKey::BYTES_MIN));
+    HashKey::new(&key).ok_or_else(short)
+}
+
+/// What a file of a secret holds. An editor or `echo` ends it with a line end that is not part of it.
+fn secret(name: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
+    let place = file.display();
+    let mut material = std::fs::read(file).map_err(|e| ConfigError::of(name, format_args!("{place}: {e}")))?;
+    for end in [b'\n', b'\r'] {
+        material.pop_if(|last| *last == end);
+    }
+    Ok(material)
+}
+
 fn no_demo(reason: impl std::fmt::Display) -> ConfigError {
     ConfigError::of("entitlements.users", format_args!("is absent, and the demo users cannot be made: {reason}"))
 }
@@ -112,10 +149,6 @@ fn token_key(index: usize, key: &config::TokenKey) -> Result<TokenKey, ConfigErr
     };
     let name = format!("entitlements.token_keys[{index}].{field}");
     let file = file.as_deref().ok_or_else(|| ConfigError::of(&name, "is missing"))?;
-    let place = file.display();
-    let material = std::fs::read(file).map_err(|e| ConfigError::of(&name, format_args!("{place}: {e}")))?;
-    // An editor or `echo` ends the file with a line end that is not part of the secret.
-    let material = material.strip_suffix(b"\n").unwrap_or(&material);
-    let material = material.strip_suffix(b"\r").unwrap_or(material);
-    TokenKey::new(&key.kid, key.algorithm, material).map_err(|e| ConfigError::of(&name, format_args!("{place}: {e}")))
+    let (material, place) = (secret(&name, file)?, file.display());
+    TokenKey::new(&key.kid, key.algorithm, &material).map_err(|e| ConfigError::of(&name, format_args!("{place}: {e}")))
 }

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod door;
 mod epoll_set;
 pub mod feeds;
+mod jwks;
 pub mod logging;
 pub mod metrics;
 mod platform;

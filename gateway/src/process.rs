@@ -30,6 +30,7 @@ use crate::context::{Context, wall_ns};
 use crate::demo::Welcome;
 use crate::door::Entrance;
 use crate::feeds::Feeds;
+use crate::jwks::Refresher;
 use crate::metrics::Metrics;
 use crate::platform::dead_letters::DeadLetterFile;
 use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
@@ -46,6 +47,7 @@ pub struct Gateway {
     feed: String,
     symbol: String,
     entrance: Entrance,
+    token_keys: Option<Refresher>,
     certificates: Option<Watch>,
     certificate_file: Option<PathBuf>,
     context: Arc<Context>,
@@ -70,7 +72,8 @@ impl Gateway {
     /// is left started. Others where the system fails.
     pub fn start(config: &Config, state: Option<&Path>) -> anyhow::Result<Gateway> {
         raise_descriptor_limit();
-        let entrance = Entrance::open(config, state)?;
+        let metrics = Arc::new(Metrics::new());
+        let entrance = Entrance::open(config, state, &metrics)?;
         let certificates = Certificates::open(&config.server.tls).map_err(ConfigError::from)?.map(Arc::new);
         let stop = Stop::new();
         let mut feeds = Feeds::open(&config.feed, &stop)?;
@@ -90,7 +93,6 @@ impl Gateway {
         let admin = AdminListeners::bind(&config.admin)?;
         let admin_addresses = admin.addresses().to_vec();
 
-        let metrics = Arc::new(Metrics::new());
         feeds.collect(&metrics);
         let checks = vec![feeds.check()];
         let dead_letters = keep_dead_letters(&config.dead_letters, state, &venues, &metrics)?;
@@ -180,6 +182,8 @@ impl Gateway {
         let sources = feeds.start(publishers, &instruments, letters.as_ref(), &stop)?;
         let certificates =
             certificates.map(|files| Watch::start(files, metrics.register("certificates"))).transpose()?;
+        let token_keys =
+            entrance.jwks.clone().map(|jwks| Refresher::start(jwks, entrance.door.tokens().clone())).transpose()?;
         let admin = admin.serve(admin_state.clone())?;
         admin_state.enter(Phase::Serving);
         tracing::info!(?clients, ?tls_clients, admin = ?admin_addresses, shards, feeds = ?venues, "serving");
@@ -190,6 +194,7 @@ impl Gateway {
             feed: description,
             symbol: symbols.first().cloned().unwrap_or_else(|| "*".to_owned()),
             entrance,
+            token_keys,
             certificates,
             certificate_file: config.server.tls.certificate_file.clone(),
             context,
@@ -264,7 +269,7 @@ impl Gateway {
     /// the clients are let go.
     pub fn drain(self) {
         tracing::info!("draining");
-        drop(self.certificates);
+        drop((self.certificates, self.token_keys));
         self.state.enter(Phase::Draining);
         self.context.draining.store(true, Ordering::Relaxed);
         self.bells.iter().for_each(|bell| bell.ring());

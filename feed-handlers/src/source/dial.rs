@@ -15,7 +15,7 @@ pub(super) type Line = MaybeTlsStream<TcpStream>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
+pub enum DialError {
     #[error("cannot connect to {host}: {error}")]
     NotConnected { host: String, error: io::Error },
     #[error("no TLS with {host}: {error}")]

@@ -22,7 +22,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::dial::{DialError, dial};
+pub use super::dial::DialError;
+use super::dial::dial;
 use super::{tls, wall_ns};
 
 /// All headers of an answer, and at most so many bytes in one chunk.
@@ -32,7 +33,7 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
 /// What to ask, of whom, and how long to wait for it.
-pub(crate) struct FetchRequest {
+pub struct FetchRequest {
     uri: Uri,
     host: String,
     port: u16,
@@ -43,18 +44,18 @@ pub(crate) struct FetchRequest {
 
 /// What an answer may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FetchLimits {
+pub struct FetchLimits {
     /// From the start until the headers of the answer are there.
-    pub(crate) connect: Duration,
+    pub connect: Duration,
     /// From the start until the body of a [`fetch`] is there. `connect <= total`
-    pub(crate) total: Duration,
+    pub total: Duration,
     /// Longest body of a [`fetch`].
-    pub(crate) body_bytes_max: usize,
+    pub body_bytes_max: usize,
 }
 
 /// Why a request cannot be made. Shows nothing of the address, which may hold a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RequestError {
+pub enum RequestError {
     #[error("no http:// or https:// address, or one with a name and password")]
     Url,
     #[error("a key or token with bytes that no header can hold")]
@@ -65,7 +66,7 @@ pub(crate) enum RequestError {
 
 /// Why there is no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FetchError {
+pub enum FetchError {
     #[error(transparent)]
     NotConnected(#[from] DialError),
     #[error("no answer of {host} within {within:?}")]
@@ -78,17 +79,17 @@ pub(crate) enum FetchError {
 
 /// A whole answer, whatever its status.
 #[derive(Clone, Debug)]
-pub(crate) struct Fetched {
-    pub(crate) status: StatusCode,
+pub struct Fetched {
+    pub status: StatusCode,
     /// How long the server wants to be left alone.
-    pub(crate) retry_after: Option<Duration>,
-    pub(crate) body: Bytes,
+    pub retry_after: Option<Duration>,
+    pub body: Bytes,
 }
 
 /// An answer whose headers are there. Dropping it ends the connection.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
     host: String,
     body: Incoming,
     _connection: Connection,
@@ -108,7 +109,7 @@ impl FetchRequest {
     ///
     /// # Errors
     /// [`RequestError::Url`], and [`RequestError::Tls`] where TLS cannot be set up.
-    pub(crate) fn new(url: &str, limits: FetchLimits) -> Result<FetchRequest, RequestError> {
+    pub fn new(url: &str, limits: FetchLimits) -> Result<FetchRequest, RequestError> {
         let tls = tls::client_config().map_err(|error| RequestError::Tls(error.to_string()))?;
         FetchRequest::with_tls(url, limits, tls)
     }
@@ -141,7 +142,7 @@ impl FetchRequest {
     ///
     /// # Errors
     /// [`RequestError::Header`] where the value has bytes that no header can hold.
-    pub(crate) fn with_header(mut self, name: HeaderName, value: &str) -> Result<FetchRequest, RequestError> {
+    pub fn with_header(mut self, name: HeaderName, value: &str) -> Result<FetchRequest, RequestError> {
         let mut value = HeaderValue::from_str(value).map_err(|_| RequestError::Header)?;
         value.set_sensitive(true);
         self.headers.insert(name, value);
@@ -152,7 +153,7 @@ impl FetchRequest {
     ///
     /// # Errors
     /// [`RequestError::Url`] where it has bytes that no query can hold.
-    pub(crate) fn with_query(&self, query: &str) -> Result<FetchRequest, RequestError> {
+    pub fn with_query(&self, query: &str) -> Result<FetchRequest, RequestError> {
         let mut parts = self.uri.clone().into_parts();
         let path = format!("{}?{query}", self.uri.path());
         parts.path_and_query = Some(path.parse().map_err(|_| RequestError::Url)?);
@@ -162,7 +163,7 @@ impl FetchRequest {
     }
 
     /// Whom it asks, for the log.
-    pub(crate) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         &self.host
     }
 }
@@ -177,7 +178,7 @@ impl std::fmt::Debug for FetchRequest {
 ///
 /// # Errors
 /// [`FetchError`]; the status of an answer is none.
-pub(crate) async fn fetch(request: &FetchRequest) -> Result<Fetched, FetchError> {
+pub async fn fetch(request: &FetchRequest) -> Result<Fetched, FetchError> {
     let start = Instant::now();
     let answer = stream(request).await?;
     let (status, retry_after) = (answer.status, answer.retry_after());
@@ -189,7 +190,7 @@ pub(crate) async fn fetch(request: &FetchRequest) -> Result<Fetched, FetchError>
 ///
 /// # Errors
 /// [`FetchError`]; the status of an answer is none.
-pub(crate) async fn stream(request: &FetchRequest) -> Result<Answer, FetchError> {
+pub async fn stream(request: &FetchRequest) -> Result<Answer, FetchError> {
     let within = request.limits.connect;
     match timeout_at(Instant::now() + within, connect_and_ask(request)).await {
         Ok(answer) => answer,
@@ -219,7 +220,7 @@ async fn ask(request: &FetchRequest, io: impl Read + Write + Send + Unpin + 'sta
 
 impl Answer {
     /// How long the server wants to be left alone, at most a day.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         retry_after(self.headers.get(header::RETRY_AFTER)?.to_str().ok()?, wall_ns())
     }
 
@@ -227,7 +228,7 @@ impl Answer {
     ///
     /// # Errors
     /// [`FetchError::Broken`] where the body ends before it is whole.
-    pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         loop {
             match poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await {
                 None => return Ok(None),
@@ -246,7 +247,7 @@ impl Answer {
     ///
     /// # Errors
     /// [`FetchError`] where it is broken off, longer than the limit, or not there at the deadline.
-    pub(crate) async fn whole_body(mut self, deadline: Instant, limits: FetchLimits) -> Result<Bytes, FetchError> {
+    pub async fn whole_body(mut self, deadline: Instant, limits: FetchLimits) -> Result<Bytes, FetchError> {
         let host = self.host.clone();
         let body = async {
             let mut body = Vec::new();

@@ -11,7 +11,7 @@ mod capture;
 mod dial;
 mod dialogue;
 mod fix;
-mod http;
+pub mod http;
 mod http_settings;
 mod http_stream;
 mod iex_cloud;

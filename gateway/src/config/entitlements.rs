@@ -26,7 +26,13 @@ pub struct Entitlements {
     /// How far the clock of who issued a token may differ from ours; whole seconds.
     #[serde(with = "units::duration")]
     pub leeway: Duration,
+    /// File with the key that the hashes of API secrets are made under: at least 32 bytes, the same on all gateways that share a
+    /// store. Absent: secrets are hashed without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_key_file: Option<PathBuf>,
     pub sign_ins: SignIns,
+    pub redis: RedisStore,
+    pub jwks: Jwks,
     /// What each tier may have. A tier in the file may name only what it changes.
     pub tiers: Tiers,
     pub token_keys: Vec<TokenKey>,
@@ -39,10 +45,126 @@ impl Default for Entitlements {
             issuer: None,
             audience: None,
             leeway: Duration::from_secs(5),
+            hash_key_file: None,
             sign_ins: SignIns::default(),
+            redis: RedisStore::default(),
+            jwks: Jwks::default(),
             tiers: Tiers::default(),
             token_keys: Vec::new(),
         }
+    }
+}
+
+/// `[entitlements.jwks]`: the keys that the issuer of tokens publishes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jwks {
+    /// Where; absent: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    #[serde(with = "units::duration")]
+    pub refresh: Duration,
+    /// After a fetch, an unknown `kid` leads to no other one for so long.
+    #[serde(with = "units::duration")]
+    pub cooldown: Duration,
+    /// So long keys hold on while they cannot be fetched.
+    #[serde(with = "units::duration")]
+    pub stale_max: Duration,
+}
+
+impl Default for Jwks {
+    fn default() -> Jwks {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        Jwks { url: None, refresh: minutes(10), cooldown: minutes(1) / 2, stale_max: minutes(24 * 60) }
+    }
+}
+
+/// `[entitlements.redis]`: the store that gateways and the platform share. Without addresses there is none, and the users are
+/// those of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisStore {
+    /// `redis://` or, over TLS, `rediss://`, without user and password. One server; some nodes of a cluster; or the sentinels.
+    pub urls: Vec<RedisUrl>,
+    pub mode: RedisMode,
+    /// Name of the master that the sentinels watch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
+    /// User of Redis's access control list; absent: the default user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// File with the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// An answer that takes longer is none.
+    #[serde(with = "units::duration")]
+    pub timeout: Duration,
+    /// How often the records of connected users are read again, for changes that nobody announced.
+    #[serde(with = "units::duration")]
+    pub refresh: Duration,
+    /// A node that has not been heard of for so long is dead, and its sessions are taken back.
+    #[serde(with = "units::duration")]
+    pub lease: Duration,
+    /// Whether the user's id stands in braces in the names of keys, which keeps all of one user's in one slot of a cluster.
+    pub hash_tags: bool,
+}
+
+/// What is at the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisMode {
+    Single,
+    Cluster,
+    Sentinel,
+}
+
+impl Default for RedisStore {
+    fn default() -> RedisStore {
+        RedisStore {
+            urls: Vec::new(),
+            mode: RedisMode::Single,
+            master: None,
+            username: None,
+            password_file: None,
+            timeout: Duration::from_millis(50),
+            refresh: Duration::from_secs(2),
+            lease: Duration::from_secs(15),
+            hash_tags: true,
+        }
+    }
+}
+
+impl RedisStore {
+    /// Whether there is such a store.
+    pub fn is_used(&self) -> bool {
+        !self.urls.is_empty()
+    }
+}
+
+/// An address of Redis. It holds no password, so that the configuration may be printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for RedisUrl {
+    type Error = &'static str;
+
+    fn try_from(url: String) -> Result<RedisUrl, &'static str> {
+        let uri: http::Uri = url.parse().map_err(|_| "expected an address such as redis://127.0.0.1:6379")?;
+        if !matches!(uri.scheme_str(), Some("redis" | "rediss")) || uri.host().is_none_or(str::is_empty) {
+            return Err("expected an address such as redis://127.0.0.1:6379 or rediss://redis.example.com:6380");
+        }
+        // The text is not repeated: it may hold the password.
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err("holds a user or password: these go into username and password_file");
+        }
+        Ok(RedisUrl(url))
     }
 }
 

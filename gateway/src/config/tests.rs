@@ -264,6 +264,11 @@ fn the_example_has_every_key() {
         && config.feed.replay.file.is_some()
         && config.feed.sources.len() == 1
         && entitlements.users.is_some()
+        && entitlements.hash_key_file.is_some()
+        && entitlements.jwks.url.is_some()
+        && entitlements.redis.master.is_some()
+        && entitlements.redis.username.is_some()
+        && entitlements.redis.password_file.is_some()
         && entitlements.issuer.is_some()
         && entitlements.audience.is_some()
         && config.server.tls.certificate_file.is_some()

@@ -11,7 +11,7 @@ use std::time::Duration;
 use entitlements::Algorithm;
 use http::Uri;
 
-use super::{Coinbase, Config, ConfigError, FeedKind, Problem, Symbols, format_bytes, format_duration};
+use super::{Coinbase, Config, ConfigError, FeedKind, Problem, RedisMode, Symbols, format_bytes, format_duration};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -214,6 +214,11 @@ impl Config {
         // Tokens carry whole seconds.
         found.require(entitlements.leeway.subsec_nanos() == 0, "entitlements.leeway", "is not in whole seconds");
         found.range("entitlements.sign_ins.attempts_max", entitlements.sign_ins.attempts_max, 1..=10_000_000);
+        self.check_redis(found);
+        let jwks = &entitlements.jwks;
+        found.duration("entitlements.jwks.refresh", jwks.refresh, 1_000 * MS..=DAY);
+        found.duration("entitlements.jwks.cooldown", jwks.cooldown, Duration::ZERO..=DAY);
+        found.duration("entitlements.jwks.stale_max", jwks.stale_max, Duration::ZERO..=30 * DAY);
         let tiers = &entitlements.tiers;
         for (name, limits) in [("free", tiers.free), ("premium", tiers.premium), ("enterprise", tiers.enterprise)] {
             let key = |limit| format!("entitlements.tiers.{name}.{limit}");
@@ -259,6 +264,33 @@ impl Config {
                 );
             }
         }
+    }
+
+    fn check_redis(&self, found: &mut Findings) {
+        let redis = &self.entitlements.redis;
+        found.duration("entitlements.redis.timeout", redis.timeout, 5 * MS..=10_000 * MS);
+        found.duration("entitlements.redis.refresh", redis.refresh, 100 * MS..=HOUR);
+        found.duration("entitlements.redis.lease", redis.lease, 1_000 * MS..=HOUR);
+        if !redis.is_used() {
+            return;
+        }
+        let with_users = self.entitlements.users.is_some();
+        found.require(!with_users, "entitlements.users", "is of no use beside entitlements.redis, which has the users");
+        let (sentinel, cluster) = (redis.mode == RedisMode::Sentinel, redis.mode == RedisMode::Cluster);
+        let master = "entitlements.redis.master";
+        found.require(redis.master.is_some() || !sentinel, master, "is missing for sentinels");
+        found.require(redis.master.is_none() || sentinel, master, "belongs to mode = \"sentinel\"");
+        found.require(
+            redis.hash_tags || !cluster,
+            "entitlements.redis.hash_tags",
+            "cannot be off in a cluster, where one user's keys have to be in one slot",
+        );
+        let single = redis.mode == RedisMode::Single && redis.urls.len() > 1;
+        found.require(
+            !single,
+            "entitlements.redis.urls",
+            "has several addresses: mode is \"cluster\" or \"sentinel\" then",
+        );
     }
 
     /// The instruments of a kind of feed: each well formed and there once. Where that feed is the one that

@@ -102,6 +102,9 @@ metrics! {
     SignInMalformed = "gateway_sign_ins_refused_total" { reason = "malformed" }, "Sign-ins refused, by reason.";
     SignInConnectionLimit = "gateway_sign_ins_refused_total" { reason = "connection_limit" }, "Sign-ins refused, by reason.";
 
+    JwksFetched = "gateway_jwks_fetches_total" { result = "ok" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
+    JwksNotFetched = "gateway_jwks_fetches_total" { result = "failed" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
+
     CommandsAuth = "gateway_commands_total" { action = "auth" }, "Client messages understood, by action.";
     CommandsSubscribe = "gateway_commands_total" { action = "subscribe" }, "Client messages understood, by action.";
     CommandsUnsubscribe = "gateway_commands_total" { action = "unsubscribe" }, "Client messages understood, by action.";
