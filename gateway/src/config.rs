@@ -27,7 +27,8 @@ pub use feed::{
 };
 use overrides::Override;
 pub use sections::{
-    Admin, DeadLetters, Drain, Fanout, Log, LogFormat, Pin, Sequencer, Server, Session, SlowConsumer, Wait,
+    Admin, Audit, AuditSink, DeadLetters, Drain, Fanout, Log, LogFormat, Pin, Sequencer, Server, Session, SlowConsumer,
+    Wait,
 };
 pub use source::{Dialect, Numbers, Quotes, SeriesInterval, Source, SourceEncoding};
 pub use tls::Tls;
@@ -44,6 +45,7 @@ pub struct Config {
     pub sequencer: Sequencer,
     pub feed: Feed,
     pub dead_letters: DeadLetters,
+    pub audit: Audit,
     pub entitlements: Entitlements,
     pub admin: Admin,
     pub log: Log,

@@ -10,6 +10,7 @@ use feed_handlers::source::StartGate;
 use protocol::InstrumentTable;
 
 use crate::config::{Drain, Server, Session};
+use crate::platform::audit::Audit;
 
 /// The shared surroundings of the shards.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(crate) struct Context {
     pub(crate) drain: Drain,
     pub(crate) door: Arc<Door>,
     pub(crate) embedded: Arc<Embedded>,
+    pub(crate) audit: Audit,
     pub(crate) connections: Connections,
     pub(crate) addresses: AddressLimit,
     pub(crate) instruments: Arc<InstrumentTable>,

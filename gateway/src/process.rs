@@ -25,13 +25,14 @@ use feed_handlers::source::Stop;
 use protocol::InstrumentTable;
 
 use crate::admin::{AdminListeners, AdminServer, AdminState, Phase};
-use crate::config::{self, Config, ConfigError, Wait};
+use crate::config::{self, AuditSink, Config, ConfigError, Wait};
 use crate::context::{Context, wall_ns};
 use crate::demo::Welcome;
 use crate::door::Entrance;
 use crate::feeds::Feeds;
 use crate::jwks::Refresher;
 use crate::metrics::Metrics;
+use crate::platform::audit::{Audit, Sink};
 use crate::platform::dead_letters::DeadLetterFile;
 use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
 use crate::shard::{self, Bell};
@@ -58,6 +59,7 @@ pub struct Gateway {
     bells: Vec<Arc<Bell>>,
     sources: Vec<JoinHandle<()>>,
     dead_letters: Option<JoinHandle<()>>,
+    audit: Option<JoinHandle<()>>,
     sequencer: JoinHandle<()>,
     shards: Vec<JoinHandle<()>>,
     admin: AdminServer,
@@ -96,6 +98,7 @@ impl Gateway {
         feeds.collect(&metrics);
         let checks = vec![feeds.check()];
         let dead_letters = keep_dead_letters(&config.dead_letters, state, &venues, &metrics)?;
+        let (audit, audit_thread) = keep_audit(&config.audit, state, &metrics)?;
         let admin_state = AdminState::new(config, metrics.clone(), checks, feeds.views());
         let doorbell = Arc::new(Doorbell::new(match config.sequencer.wait {
             Wait::Park => WaitStrategy::Park,
@@ -108,6 +111,7 @@ impl Gateway {
             session: config.session.clone(),
             drain: config.drain.clone(),
             door: entrance.door.clone(),
+            audit,
             connections: Connections::new(entrance.door.store().clone()),
             embedded: entrance.embedded.clone(),
             addresses: AddressLimit::new(config.server.connections_per_address),
@@ -205,6 +209,7 @@ impl Gateway {
             bells,
             sources,
             dead_letters,
+            audit: audit_thread,
             sequencer,
             shards: shard_threads,
             admin,
@@ -284,6 +289,9 @@ impl Gateway {
         self.bells.iter().for_each(|bell| bell.ring());
         self.shards.into_iter().for_each(|thread| join(thread, "shard"));
         self.admin.stop();
+        // It ends with the last who could record something.
+        drop(self.context);
+        self.audit.into_iter().for_each(|thread| join(thread, "audit"));
         tracing::info!("drained");
     }
 }
@@ -359,6 +367,24 @@ fn keep_dead_letters(
     let kept = kept.map_err(|e| ConfigError::of("dead_letters.file", format_args!("{}: {e}", file.display())))?;
     let (letters, office) = dead_letters();
     Ok(Some((letters, kept.spawn(office)?)))
+}
+
+/// Starts the audit. Nothing is kept where it is so configured, or no directory is known for the file.
+fn keep_audit(
+    config: &config::Audit,
+    state: Option<&Path>,
+    metrics: &Metrics,
+) -> anyhow::Result<(Audit, Option<JoinHandle<()>>)> {
+    let counted = metrics.register("audit");
+    let file = config.file.clone().or_else(|| state.map(|directory| directory.join("audit.jsonl")));
+    let sink = match (config.to, file) {
+        (AuditSink::Off, _) | (AuditSink::File, None) => return Ok((Audit::off(counted), None)),
+        (AuditSink::Stdout, _) => Sink::StandardOutput,
+        (AuditSink::File, Some(file)) => Sink::file(&file, config.file_bytes_max as u64)
+            .map_err(|e| ConfigError::of("audit.file", format_args!("{}: {e}", file.display())))?,
+    };
+    let (audit, thread) = Audit::start(sink, counted)?;
+    Ok((audit, Some(thread)))
 }
 
 fn join(thread: JoinHandle<()>, name: &str) {

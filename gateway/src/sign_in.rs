@@ -14,6 +14,7 @@ use protocol::{CloseCode, Encoding, ErrorCode, Freshness, ServerMessage};
 
 use crate::context::Context;
 use crate::metrics::{Counter, ThreadMetrics};
+use crate::platform::audit::Event;
 use crate::session::{WRONG_KIND, frame_error_code};
 use crate::transport::http::{self, Accepted};
 use crate::transport::opening::Opening;
@@ -231,6 +232,8 @@ impl SignIn<'_> {
             Err(error) => {
                 self.metrics.add(Counter::from(error.reason()), 1);
                 self.metrics.add(Counter::ClosedAuth, 1);
+                let (address, reason) = (self.address, error.reason().name());
+                self.context.audit.record(Event::SignInRefused { address, reason });
                 let (code, close) = refused(error);
                 let retry_after = error.retry_after();
                 self.send(&ServerMessage::Error(ErrorMessage { retry_after, ..ErrorMessage::new(code) }));
@@ -241,9 +244,12 @@ impl SignIn<'_> {
 
     /// Limits come before "authenticated" is said.
     async fn admit(&mut self, principal: Arc<Principal>) {
-        let Some((principal, permit)) = self.register(&principal).await else {
+        let registered = self.register(&principal).await;
+        let Some((principal, permit)) = registered else {
             self.metrics.add(Counter::SignInConnectionLimit, 1);
             self.metrics.add(Counter::ClosedAuth, 1);
+            let (user_id, max) = (principal.user().clone(), principal.limits().connections);
+            self.context.audit.record(Event::Limited { user_id, limit: "connections", max });
             self.send(&ServerMessage::Error(ErrorMessage::new(ErrorCode::ConnectionLimitExceeded)));
             return self.close(CloseCode::ConnectionLimit);
         };
@@ -255,6 +261,12 @@ impl SignIn<'_> {
             delayed_ms: if delayed { self.context.delay.as_millis() as u64 } else { 0 },
             heartbeat_ms: self.context.session.heartbeat.as_millis() as u64,
         }));
+        self.context.audit.record(Event::Connected {
+            user_id: principal.user().clone(),
+            address: self.address,
+            tier: principal.tier().name(),
+            session: permit.number(),
+        });
         self.state = State::Admitted(principal, permit);
     }
 

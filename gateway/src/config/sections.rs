@@ -234,6 +234,34 @@ impl Default for DeadLetters {
     }
 }
 
+/// `[audit]`: who came in, who was refused, whose rights changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    pub to: AuditSink,
+    /// Absent: `audit.jsonl` in the state directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Length from which on the file is put aside as `FILE.1`, in place of the one before.
+    #[serde(with = "units::bytes")]
+    pub file_bytes_max: usize,
+}
+
+/// Where audit events go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditSink {
+    File,
+    Stdout,
+    Off,
+}
+
+impl Default for Audit {
+    fn default() -> Audit {
+        Audit { to: AuditSink::File, file: None, file_bytes_max: 256 << 20 }
+    }
+}
+
 /// `[admin]`: health, metrics and the effective configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -142,6 +142,7 @@ impl Config {
         found.duration("sequencer.delay", sequencer.delay(), Duration::ZERO..=DAY);
         found.bytes("sequencer.delay_bytes_max", sequencer.delay_bytes_max, 1 << 20..=1 << 40);
         found.duration("sequencer.bar_lateness", sequencer.bar_lateness, Duration::ZERO..=HOUR);
+        found.bytes("audit.file_bytes_max", self.audit.file_bytes_max, 1 << 20..=1 << 40);
         found.bytes("dead_letters.file_bytes_max", self.dead_letters.file_bytes_max, 1 << 20..=1 << 40);
         found.range("feed.ring_capacity", self.feed.ring_capacity, 1 << 10..=1 << 24);
     }

@@ -102,6 +102,9 @@ metrics! {
     SignInMalformed = "gateway_sign_ins_refused_total" { reason = "malformed" }, "Sign-ins refused, by reason.";
     SignInConnectionLimit = "gateway_sign_ins_refused_total" { reason = "connection_limit" }, "Sign-ins refused, by reason.";
 
+    AuditWritten = "gateway_audit_events_total" { result = "written" }, "Audit events, by what became of them.";
+    AuditLost = "gateway_audit_events_total" { result = "lost" }, "Audit events, by what became of them.";
+    AuditWaits = "gateway_audit_waits_total", "Times that an audit event had to wait for room.";
     JwksFetched = "gateway_jwks_fetches_total" { result = "ok" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
     JwksNotFetched = "gateway_jwks_fetches_total" { result = "failed" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
 

@@ -1,14 +1,11 @@
 //! The file of dead letters: frames that feeds refused, with the reason, a JSON object a line.
 //!
 //! Owned by a thread of its own, which ends when all feeds have. The frame stands in it as it came: as text (`frame`)
-//! where it is UTF-8, as base64 (`frame_base64`) where it is not. Bound: `dead_letters.file_bytes_max`; a file that
-//! is full becomes `FILE.1`, in place of the one before, so that there are at most two. A disk that is full or away
+//! where it is UTF-8, as base64 (`frame_base64`) where it is not. Bound: `dead_letters.file_bytes_max`, twice. A disk that is full or away
 //! costs the letters, which are counted, and nothing else.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,6 +17,7 @@ use feed_handlers::decode::event::Part;
 use protocol::format_rfc3339;
 use serde::Serialize;
 
+use super::rotating_file::RotatingFile;
 use crate::metrics::{Counter, ThreadMetrics};
 
 /// How long letters may lie in memory before they are written.
@@ -44,11 +42,7 @@ struct Line<'a> {
 
 /// Keeps the letters of an office in a file.
 pub(crate) struct DeadLetterFile {
-    path: PathBuf,
-    bytes_max: u64,
-    file: File,
-    /// Written to the file so far.
-    bytes: u64,
+    file: RotatingFile,
     buffer: Vec<u8>,
     /// Letters in the buffer.
     buffered: u64,
@@ -68,13 +62,8 @@ impl DeadLetterFile {
         sources: Vec<String>,
         metrics: Arc<ThreadMetrics>,
     ) -> io::Result<DeadLetterFile> {
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
-        let file = append_to(path)?;
-        let bytes = file.metadata()?.len();
-        let buffer = Vec::with_capacity(BUFFER_BYTES);
-        Ok(DeadLetterFile { path: path.to_owned(), bytes_max, file, bytes, buffer, buffered: 0, sources, metrics })
+        let file = RotatingFile::open(path, bytes_max)?;
+        Ok(DeadLetterFile { file, buffer: Vec::with_capacity(BUFFER_BYTES), buffered: 0, sources, metrics })
     }
 
     /// Starts the thread, which ends with the last feed.
@@ -121,12 +110,8 @@ impl DeadLetterFile {
         if self.buffer.is_empty() {
             return;
         }
-        let written = self.make_room().and_then(|()| self.file.write_all(&self.buffer));
-        match written {
-            Ok(()) => {
-                self.bytes += self.buffer.len() as u64;
-                self.metrics.add(Counter::DeadLettersWritten, self.buffered);
-            }
+        match self.file.append(&self.buffer) {
+            Ok(()) => self.metrics.add(Counter::DeadLettersWritten, self.buffered),
             Err(error) => {
                 tracing::error!(%error, letters = self.buffered, "dead letters are lost");
                 self.metrics.add(Counter::DeadLettersLost, self.buffered);
@@ -135,23 +120,6 @@ impl DeadLetterFile {
         self.buffer.clear();
         self.buffered = 0;
     }
-
-    /// Puts a full file aside.
-    fn make_room(&mut self) -> io::Result<()> {
-        if self.bytes == 0 || self.bytes + self.buffer.len() as u64 <= self.bytes_max {
-            return Ok(());
-        }
-        let mut aside = self.path.clone().into_os_string();
-        aside.push(".1");
-        std::fs::rename(&self.path, aside)?;
-        self.file = append_to(&self.path)?;
-        self.bytes = 0;
-        Ok(())
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
 const fn part_name(part: Part) -> &'static str {
@@ -166,6 +134,8 @@ const fn part_name(part: Part) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use feed_handlers::dead_letter::dead_letters;
     use feed_handlers::decode::Reason;
     use protocol::SourceId;
@@ -230,10 +200,7 @@ mod tests {
     fn what_cannot_be_written_is_counted() {
         let metrics = Metrics::new();
         let file = DeadLetterFile {
-            path: "/dev/full".into(),
-            bytes_max: 1 << 20,
-            file: append_to(Path::new("/dev/full")).unwrap(),
-            bytes: 0,
+            file: RotatingFile::open(Path::new("/dev/full"), 1 << 20).unwrap(),
             buffer: Vec::new(),
             buffered: 0,
             sources: Vec::new(),

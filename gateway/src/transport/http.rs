@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use entitlements::{Credentials, Principal};
+use entitlements::{Credentials, Principal, Refusal};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use protocol::Encoding;
 
 use crate::context::Context;
 use crate::metrics::{Counter, ThreadMetrics};
+use crate::platform::audit::Event;
 use crate::transport::opening::{self, Opening};
 
 /// Largest head of a request, bytes.
@@ -245,6 +246,8 @@ async fn answer(
             Some(signed_in.map_err(|reason| {
                 metrics.add(Counter::HandshakeUnauthorized, 1);
                 metrics.add(reason.map_or(Counter::SignInMalformed, Counter::from), 1);
+                let reason = reason.map_or("malformed", Refusal::name);
+                context.audit.record(Event::SignInRefused { address: peer, reason });
                 let refusal =
                     HttpRefusal::new(StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "the credentials are not valid");
                 HttpRefusal { headers: &[(header::WWW_AUTHENTICATE, "Bearer")], ..refusal }
