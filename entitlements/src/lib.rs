@@ -36,5 +36,7 @@ pub use store::{
     Answer, Change, ConnectionsExceeded, Embedded, EmbeddedError, Health, LiveSession, Roster, SessionRecord, Store,
     StoreError, UserLookup, Users, UsersError,
 };
+#[cfg(feature = "redis")]
+pub use store::{Redis, RedisMode, RedisSettings};
 pub use tiers::{Kinds, Rights, Tiers};
 pub use token::{Algorithm, Claims, TokenHash, TokenKey, TokenKeyError, TokenRules, Tokens};

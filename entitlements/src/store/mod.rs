@@ -8,6 +8,8 @@
 //! ready at once.
 
 mod embedded;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::fmt;
 use std::future::Future;
@@ -16,6 +18,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub use self::embedded::{Embedded, EmbeddedError, Users, UsersError};
+#[cfg(feature = "redis")]
+pub use self::redis::{Redis, RedisMode, RedisSettings};
 use crate::address::AddressBlocks;
 use crate::api_key::ApiKeyRecord;
 use crate::limits::{Charge, Verdict};
