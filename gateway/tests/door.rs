@@ -262,6 +262,19 @@ fn the_proxy_protocol_names_the_client() {
     ask([203, 0, 113, 9], "X-Forwarded-For: 198.51.100.1\r\n").is(403, "IP_BLOCKED");
     guarded.refused("blocked", 2.0);
 
+    // In pieces, and from the proxy itself, whose word then counts as it does without this protocol.
+    let mut stream = connect_from(PROXY, address);
+    stream.set_nodelay(true).unwrap();
+    for byte in proxied([198, 51, 100, 1]) {
+        stream.write_all(&[byte]).unwrap();
+    }
+    Answer::to(stream, &request("")).is(101, "");
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    let own = |headers: &str| Answer::to(connect_from(PROXY, address), &[&local[..], &request(headers)].concat());
+    own("").is(101, "");
+    own("X-Forwarded-For: 203.0.113.9\r\n").is(403, "IP_BLOCKED");
+    guarded.refused("blocked", 3.0);
+
     // It comes before TLS.
     let mut stream = connect_from(PROXY, guarded.gateway.tls_address.unwrap());
     stream.write_all(&proxied([198, 51, 100, 1])).unwrap();
@@ -270,7 +283,7 @@ fn the_proxy_protocol_names_the_client() {
     let mut stream = connect_from(PROXY, guarded.gateway.tls_address.unwrap());
     stream.write_all(&proxied([203, 0, 113, 9])).unwrap();
     assert_eq!(rest(&mut stream), "");
-    guarded.refused("blocked", 3.0);
+    guarded.refused("blocked", 4.0);
 
     // No header, and nobody who may write one.
     let mut stream = connect_from(PROXY, address);

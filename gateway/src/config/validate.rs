@@ -328,6 +328,7 @@ fn is_origin(text: &str) -> bool {
     let uri = text.parse::<Uri>();
     uri.is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some_and(|host| !host.is_empty()) && uri.path() == "/")
         && !text.ends_with('/')
+        && !text.contains(['?', '#', '@'])
 }
 
 fn is_websocket_url(coinbase: &Coinbase) -> bool {
