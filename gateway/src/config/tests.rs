@@ -240,7 +240,8 @@ fn secrets_are_masked() {
 
 #[test]
 fn what_is_printed_loads_again() {
-    let toml = "[server]\nlisten = \"127.0.0.1:1\"\n[feed.replay]\nspeed = 2.5\n[feed.simulator]\nsymbols = 7\n\
+    let toml = "[server]\nlisten = \"127.0.0.1:1\"\ntrusted_proxies = [\"10.0.0.0/8\", \"2001:db8::1\"]\n\
+                proxy_protocol = \"v2\"\norigins = [\"https://app.example.com\"]\n[feed.replay]\nspeed = 2.5\n[feed.simulator]\nsymbols = 7\n\
                 [[entitlements.token_keys]]\nkid = \"a\"\nalgorithm = \"HS256\"\nsecret_file = \"s\"";
     let config = check_load(toml, &[], None).unwrap();
     assert_eq!(check_load(&config.to_toml(), &[], None).unwrap(), config);
