@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -26,6 +26,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::{self, Config, ConfigError};
 use crate::feeds::FeedView;
 use crate::metrics::Metrics;
+use crate::secure_headers;
 
 /// A request's head is given up once so much of it was read without its end, bytes.
 const HEADER_BYTES_MAX: usize = 16 << 10;
@@ -264,18 +265,8 @@ async fn effective_config(State(state): State<Arc<AdminState>>) -> Response {
     ([(header::CONTENT_TYPE, "application/toml")], state.config.clone()).into_response()
 }
 
-/// Headers that keep a browser from running, framing, guessing at or keeping what it is shown.
 fn secured(mut response: Response) -> Response {
-    const HEADERS: [(HeaderName, &str); 5] = [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
+    secure_headers::add(response.headers_mut(), false);
     response
 }
 

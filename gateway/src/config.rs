@@ -27,8 +27,8 @@ pub use feed::{
 };
 use overrides::Override;
 pub use sections::{
-    Admin, Audit, AuditSink, DeadLetters, Drain, Fanout, Log, LogFormat, Pin, Sequencer, Server, Session, SlowConsumer,
-    Wait,
+    Admin, Audit, AuditSink, DeadLetters, Drain, Fanout, Log, LogFormat, Pin, ProxyProtocol, Sequencer, Server,
+    Session, SlowConsumer, Wait,
 };
 pub use source::{Dialect, Numbers, Quotes, SeriesInterval, Source, SourceEncoding};
 pub use tls::Tls;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use entitlements::{AddressLimit, Connections, Door, Embedded};
+use entitlements::{AddressLimit, Connections, Door, Embedded, TrustedProxies};
 use feed_handlers::source::StartGate;
 use protocol::InstrumentTable;
 
@@ -23,6 +23,7 @@ pub(crate) struct Context {
     pub(crate) audit: Audit,
     pub(crate) connections: Connections,
     pub(crate) addresses: AddressLimit,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) instruments: Arc<InstrumentTable>,
     /// Of all sequence numbers of this process: Unix ms of its start.
     pub(crate) epoch: u64,

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use entitlements::{AddressLimit, Connections};
+use entitlements::{AddressLimit, Connections, TrustedProxies};
 use fanout::{HubConfig, Interest, Sequencer, SequencerConfig};
 use feed_handlers::arbitration::{Arbitration, ArbitrationSettings};
 use feed_handlers::bars::Bars;
@@ -115,6 +115,7 @@ impl Gateway {
             connections: Connections::new(entrance.door.store().clone()),
             embedded: entrance.embedded.clone(),
             addresses: AddressLimit::new(config.server.connections_per_address),
+            proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             instruments: instruments.clone(),
             epoch: (wall_ns() / 1_000_000) as u64,
             delay: config.sequencer.delay(),

@@ -2,11 +2,14 @@
 //! for each connection, bounded in number and time by the listener; the session that comes of it is no task.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use entitlements::{AddressPermit, ConnectionPermit, Credentials, Principal, SessionRecord, SignInError};
+use entitlements::{
+    AddressPermit, Charge, ConnectionPermit, Credentials, Meter, Principal, SessionRecord, SignInError, Subject,
+    Verdict,
+};
 use protocol::command::{self, Action, AuthFields, CommandError};
 use protocol::frame::{Message, MessageReader, Opcode, encode_close, encode_frame};
 use protocol::message::{ErrorMessage, Session as SessionFacts};
@@ -18,6 +21,7 @@ use crate::platform::audit::Event;
 use crate::session::{WRONG_KIND, frame_error_code};
 use crate::transport::http::{self, Accepted};
 use crate::transport::opening::Opening;
+use crate::transport::peer::Peer;
 use crate::transport::stream::Stream;
 
 /// A connection that has signed in, ready to become a session in its shard.
@@ -90,12 +94,11 @@ struct SignIn<'a> {
 /// told why.
 pub(crate) async fn sign_in(
     mut opening: Opening,
-    peer: SocketAddr,
-    address: AddressPermit,
+    mut peer: Peer,
     context: &Context,
     metrics: &ThreadMetrics,
 ) -> Option<SignedIn> {
-    let Some(accepted) = http::serve(&mut opening, peer.ip(), context, metrics).await else {
+    let Some(accepted) = http::serve(&mut opening, &mut peer, context, metrics).await else {
         opening.linger().await;
         return None;
     };
@@ -104,7 +107,7 @@ pub(crate) async fn sign_in(
     let mut sign_in = SignIn {
         context,
         metrics,
-        address: peer.ip(),
+        address: peer.address(),
         agent,
         encoding,
         replies: response,
@@ -133,7 +136,7 @@ pub(crate) async fn sign_in(
     match tokio::time::timeout(context.server.auth_timeout, conversation).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "connection lost while signing in");
+            tracing::debug!(peer = %peer.address(), %error, "connection lost while signing in");
             metrics.add(Counter::ClosedLost, 1);
             return None;
         }
@@ -149,6 +152,7 @@ pub(crate) async fn sign_in(
     match state {
         State::Admitted(principal, permit) => {
             metrics.add(Counter::SignIns, 1);
+            let address = peer.into_permit()?;
             let stream = opening.into_stream().ok()?;
             Some(SignedIn { stream, encoding, principal, permit, address, reader, early })
         }
@@ -228,7 +232,18 @@ impl SignIn<'_> {
 
     async fn authenticate(&mut self, credentials: &Credentials) {
         match self.context.door.sign_in(credentials, self.address, self.context.now().wall_s()).await {
-            Ok(principal) => self.admit(principal).await,
+            Ok(principal) => {
+                let verdict = charge_connect(self.context, &principal).await;
+                if verdict.allowed {
+                    return self.admit(principal).await;
+                }
+                self.metrics.add(Counter::SignInRateLimit, 1);
+                self.metrics.add(Counter::ClosedAuth, 1);
+                let retry_after = Some(verdict.retry_after);
+                let error = ErrorMessage { retry_after, ..ErrorMessage::new(ErrorCode::TooManyRequests) };
+                self.send(&ServerMessage::Error(error));
+                self.close(CloseCode::TooManyAttempts);
+            }
             Err(error) => {
                 self.metrics.add(Counter::from(error.reason()), 1);
                 self.metrics.add(Counter::ClosedAuth, 1);
@@ -295,6 +310,18 @@ impl SignIn<'_> {
         store.open(session).await.ok()?;
         Some((principal, permit))
     }
+}
+
+/// Counts an upgrade of the user's. One whose request had no credentials is counted when it signs in.
+pub(crate) async fn charge_connect(context: &Context, principal: &Principal) -> Verdict {
+    let subject = Subject::User(principal.user().clone());
+    let quotas = principal.limits().requests().to_vec();
+    let verdict = context.door.store().take(Charge { subject, meter: Meter::Connect, quotas, cost: 1 }).await;
+    if !verdict.allowed {
+        let (user_id, max) = (principal.user().clone(), verdict.quota.limit);
+        context.audit.record(Event::Limited { user_id, limit: Meter::Connect.name(), max });
+    }
+    verdict
 }
 
 /// What a client is told whose sign-in is refused.

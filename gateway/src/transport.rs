@@ -4,5 +4,7 @@
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod opening;
+pub(crate) mod peer;
+pub(crate) mod proxy_protocol;
 pub(crate) mod stream;
 pub(crate) mod tls;

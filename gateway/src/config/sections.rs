@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Tls, units};
@@ -35,6 +36,14 @@ pub struct Server {
     /// Longest message from a client, bytes, fragments together.
     #[serde(with = "units::bytes")]
     pub message_bytes_max: usize,
+    /// Parts of `User-Agent` of clients that are refused, in any case of letters.
+    pub suspicious_agents: Vec<String>,
+    /// The `Origin`s of browsers that may connect; empty: any. Who names none is no browser.
+    pub origins: Vec<String>,
+    /// Networks of the proxies whose word about a client's address is believed.
+    #[serde(with = "networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    pub proxy_protocol: ProxyProtocol,
     pub tls: Tls,
 }
 
@@ -49,6 +58,10 @@ impl Default for Server {
             handshakes_max: 4096,
             connections_per_address: 20_000,
             message_bytes_max: 64 << 10,
+            suspicious_agents: SUSPICIOUS_AGENTS.map(str::to_owned).into(),
+            origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: ProxyProtocol::Off,
             tls: Tls::default(),
         }
     }
@@ -58,6 +71,36 @@ impl Server {
     /// How many shards to start on a machine of so many cores.
     pub fn shard_count(&self, cores: usize) -> usize {
         if self.shards == 0 { cores.saturating_sub(1).max(1) } else { self.shards }
+    }
+}
+
+/// How scanners call themselves that nobody has sent to look at a stream.
+const SUSPICIOUS_AGENTS: [&str; 10] =
+    ["sqlmap", "nikto", "nmap", "masscan", "zgrab", "nuclei", "gobuster", "dirbuster", "wpscan", "acunetix"];
+
+/// Whether connections begin with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    Off,
+    /// Each must come from a trusted proxy and begin with a header of version 2.
+    V2,
+}
+
+/// Networks as text.
+mod networks {
+    use entitlements::parse_network;
+    use ipnet::IpNet;
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(networks: &[IpNet], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(networks.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.iter().map(|text| parse_network(text).map_err(D::Error::custom)).collect()
     }
 }
 

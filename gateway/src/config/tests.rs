@@ -76,6 +76,12 @@ fn bad_values_name_their_key() {
     check("[server]\nauth_timeout = \"0s\"", &["server.auth_timeout", "0s is not between 100ms and 1h"]);
     check("[server]\nmessage_bytes_max = \"64KB\"", &["server.message_bytes_max", "`64KB` is no size"]);
     check("[server]\nmessage_bytes_max = \"1B\"", &["server.message_bytes_max", "1B is not between 1KiB and 16MiB"]);
+    check("[server]\nsuspicious_agents = [\"\"]", &["server.suspicious_agents", "1 to 256 bytes"]);
+    check("[server]\norigins = [\"app.example.com\"]", &["server.origins", "`app.example.com` is no origin"]);
+    check("[server]\norigins = [\"https://app.example.com/\"]", &["server.origins", "no origin"]);
+    check("[server]\ntrusted_proxies = [\"proxy\"]", &["server.trusted_proxies", "`proxy` is no address or network"]);
+    check("[server]\nproxy_protocol = \"v1\"", &["server.proxy_protocol", "`v1`", "`v2`"]);
+    check("[server]\nproxy_protocol = \"v2\"", &["server.proxy_protocol", "server.trusted_proxies is empty"]);
     check("[session]\nslow_consumer = \"drop\"", &["session.slow_consumer", "`drop`"]);
     check("[session]\nrequests_burst = 10", &["session.requests_burst", "session.requests_per_second"]);
     check("[fanout]\nretain_bytes = \"1MiB\"\nsegment_bytes_max = \"1MiB\"", &["fanout.retain_bytes", "twice"]);
@@ -234,7 +240,8 @@ fn secrets_are_masked() {
 
 #[test]
 fn what_is_printed_loads_again() {
-    let toml = "[server]\nlisten = \"127.0.0.1:1\"\n[feed.replay]\nspeed = 2.5\n[feed.simulator]\nsymbols = 7\n\
+    let toml = "[server]\nlisten = \"127.0.0.1:1\"\ntrusted_proxies = [\"10.0.0.0/8\", \"2001:db8::1\"]\n\
+                proxy_protocol = \"v2\"\norigins = [\"https://app.example.com\"]\n[feed.replay]\nspeed = 2.5\n[feed.simulator]\nsymbols = 7\n\
                 [[entitlements.token_keys]]\nkid = \"a\"\nalgorithm = \"HS256\"\nsecret_file = \"s\"";
     let config = check_load(toml, &[], None).unwrap();
     assert_eq!(check_load(&config.to_toml(), &[], None).unwrap(), config);

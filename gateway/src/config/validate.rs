@@ -11,7 +11,9 @@ use std::time::Duration;
 use entitlements::Algorithm;
 use http::Uri;
 
-use super::{Coinbase, Config, ConfigError, FeedKind, Problem, RedisMode, Symbols, format_bytes, format_duration};
+use super::{
+    Coinbase, Config, ConfigError, FeedKind, Problem, ProxyProtocol, RedisMode, Symbols, format_bytes, format_duration,
+};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -21,6 +23,11 @@ const DAY: Duration = Duration::from_secs(86_400);
 const SOURCES_MAX: usize = 256;
 /// Longest name of a source, so that most instruments can be asked for with it.
 const NAME_BYTES_MAX: usize = 20;
+
+/// Most entries of a list in `[server]`.
+const LISTED_MAX: usize = 1_000;
+/// Longest part of a `User-Agent` to look for.
+const AGENT_BYTES_MAX: usize = 256;
 
 /// Collects problems by key.
 #[derive(Default)]
@@ -103,6 +110,40 @@ impl Config {
         found.range("server.handshakes_max", server.handshakes_max, 1..=1_000_000);
         found.range("server.connections_per_address", server.connections_per_address, 1..=10_000_000);
         found.bytes("server.message_bytes_max", server.message_bytes_max, 1 << 10..=16 << 20);
+        self.check_clients(found);
+    }
+
+    /// Which clients are let near.
+    fn check_clients(&self, found: &mut Findings) {
+        let server = &self.server;
+        for agent in &server.suspicious_agents {
+            // An empty one would be part of every name.
+            let fits = (1..=AGENT_BYTES_MAX).contains(&agent.len());
+            let shown = agent.escape_debug();
+            found.require(
+                fits,
+                "server.suspicious_agents",
+                format_args!("`{shown}` does not have 1 to {AGENT_BYTES_MAX} bytes"),
+            );
+        }
+        for origin in &server.origins {
+            let shown = origin.escape_debug();
+            found.require(
+                is_origin(origin),
+                "server.origins",
+                format_args!("`{shown}` is no origin such as https://app.example.com"),
+            );
+        }
+        for (key, count) in [
+            ("server.suspicious_agents", server.suspicious_agents.len()),
+            ("server.origins", server.origins.len()),
+            ("server.trusted_proxies", server.trusted_proxies.len()),
+        ] {
+            // Each is looked through for every request.
+            found.range(key, count, 0..=LISTED_MAX);
+        }
+        let nobody = server.proxy_protocol == ProxyProtocol::V2 && server.trusted_proxies.is_empty();
+        found.require(!nobody, "server.proxy_protocol", "is of no use while server.trusted_proxies is empty");
     }
 
     fn check_sessions(&self, found: &mut Findings) {
@@ -315,6 +356,14 @@ impl Config {
 fn is_product(text: &str, mark: char) -> bool {
     let part = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
     text.len() <= 32 && text.split_once(mark).is_some_and(|(base, quote)| part(base) && part(quote))
+}
+
+/// As browsers write it: a scheme, a host, and a port where it is not the scheme's own.
+fn is_origin(text: &str) -> bool {
+    let uri = text.parse::<Uri>();
+    uri.is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some_and(|host| !host.is_empty()) && uri.path() == "/")
+        && !text.ends_with('/')
+        && !text.contains(['?', '#', '@'])
 }
 
 fn is_websocket_url(coinbase: &Coinbase) -> bool {

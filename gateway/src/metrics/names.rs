@@ -68,6 +68,15 @@ metrics! {
     HandshakeMalformed = "gateway_handshakes_refused_total" { reason = "malformed" }, "Handshakes refused, by reason.";
     HandshakeUnauthorized = "gateway_handshakes_refused_total" { reason = "unauthorized" }, "Handshakes refused, by reason.";
     HandshakeDraining = "gateway_handshakes_refused_total" { reason = "draining" }, "Handshakes refused, by reason.";
+    HandshakeBlocked = "gateway_handshakes_refused_total" { reason = "blocked" }, "Handshakes refused, by reason.";
+    HandshakeSuspicious = "gateway_handshakes_refused_total" { reason = "suspicious" }, "Handshakes refused, by reason.";
+    HandshakeOrigin = "gateway_handshakes_refused_total" { reason = "origin" }, "Handshakes refused, by reason.";
+    HandshakeTooManyAttempts = "gateway_handshakes_refused_total" { reason = "too_many_attempts" }, "Handshakes refused, by reason.";
+    HandshakeUnavailable = "gateway_handshakes_refused_total" { reason = "unavailable" }, "Handshakes refused, by reason.";
+    HandshakeRateLimit = "gateway_handshakes_refused_total" { reason = "rate_limit" }, "Handshakes refused, by reason.";
+    HandshakeTooLarge = "gateway_handshakes_refused_total" { reason = "too_large" }, "Handshakes refused, by reason.";
+    HandshakeProxyHeader = "gateway_handshakes_refused_total" { reason = "proxy_header" }, "Handshakes refused, by reason.";
+    HandshakeNoProxy = "gateway_handshakes_refused_total" { reason = "no_proxy" }, "Handshakes refused, by reason.";
     HandshakeTlsPlainHttp = "gateway_handshakes_refused_total" { reason = "tls_plain_http" }, "Handshakes refused, by reason.";
     HandshakeTlsVersion = "gateway_handshakes_refused_total" { reason = "tls_version" }, "Handshakes refused, by reason.";
     HandshakeTlsIncompatible = "gateway_handshakes_refused_total" { reason = "tls_incompatible" }, "Handshakes refused, by reason.";
@@ -100,6 +109,7 @@ metrics! {
     SignInStoreAway = "gateway_sign_ins_refused_total" { reason = "store_away" }, "Sign-ins refused, by reason.";
     SignInRecord = "gateway_sign_ins_refused_total" { reason = "record" }, "Sign-ins refused, by reason.";
     SignInMalformed = "gateway_sign_ins_refused_total" { reason = "malformed" }, "Sign-ins refused, by reason.";
+    SignInRateLimit = "gateway_sign_ins_refused_total" { reason = "rate_limit" }, "Sign-ins refused, by reason.";
     SignInConnectionLimit = "gateway_sign_ins_refused_total" { reason = "connection_limit" }, "Sign-ins refused, by reason.";
 
     AuditWritten = "gateway_audit_events_total" { result = "written" }, "Audit events, by what became of them.";

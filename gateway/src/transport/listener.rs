@@ -12,10 +12,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use crate::config::ProxyProtocol;
 use crate::context::Context;
 use crate::metrics::{Counter, Gauge, ThreadMetrics};
 use crate::sign_in::{SignedIn, sign_in};
+use crate::transport::http::HttpRefusal;
 use crate::transport::opening::Opening;
+use crate::transport::peer::Peer;
 use crate::transport::tls::{Certificates, TlsSession};
 
 /// Connections that wait in the kernel for `accept`.
@@ -95,7 +98,7 @@ pub(crate) async fn accept(
     arrivals: Rc<Arrivals>,
 ) {
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, or the connection went away: others may still come.
@@ -106,14 +109,22 @@ pub(crate) async fn accept(
             }
         };
         metrics.add(Counter::ConnectionsOpened, 1);
-        let Ok(address) = context.addresses.acquire(peer.ip()) else {
-            metrics.add(Counter::HandshakeAddressLimit, 1);
-            refuse(&stream, certificates.is_some(), "too many connections from this address");
-            continue;
+        let admitted = Peer::connected(address.ip(), &context).and_then(|peer| {
+            if arrivals.under_way.get() < context.server.handshakes_max {
+                return Ok(peer);
+            }
+            Err(HttpRefusal::too_many_connections(Counter::HandshakeTooMany, "too many sign-ins in progress"))
+        });
+        let peer = match admitted {
+            Ok(peer) => peer,
+            Err(refusal) => {
+                metrics.add(refusal.counter(), 1);
+                refuse(&stream, certificates.is_some(), refusal);
+                continue;
+            }
         };
-        if arrivals.under_way.get() >= context.server.handshakes_max {
-            metrics.add(Counter::HandshakeTooMany, 1);
-            refuse(&stream, certificates.is_some(), "too many sign-ins in progress");
+        if context.server.proxy_protocol == ProxyProtocol::V2 && !context.proxies.trusts(address.ip()) {
+            metrics.add(Counter::HandshakeNoProxy, 1);
             continue;
         }
         let tls = match certificates.as_ref().map(|certificates| TlsSession::accept(certificates.current())) {
@@ -129,7 +140,7 @@ pub(crate) async fn accept(
         metrics.set(Gauge::Handshakes, arrivals.under_way.get() as u64);
         let (context, metrics, arrivals) = (context.clone(), metrics.clone(), arrivals.clone());
         tokio::task::spawn_local(async move {
-            if let Some(signed_in) = sign_in(Opening::new(stream, tls), peer, address, &context, &metrics).await {
+            if let Some(signed_in) = sign_in(Opening::new(stream, tls), peer, &context, &metrics).await {
                 arrivals.queue.borrow_mut().push_back(signed_in);
                 arrivals.came.notify_one();
             }
@@ -141,16 +152,9 @@ pub(crate) async fn accept(
 
 /// Answers a connection that is not even read from, without waiting for it. One that is to speak TLS is just closed:
 /// shaking hands first is what is to be saved.
-fn refuse(stream: &TcpStream, tls: bool, message: &str) {
-    if tls {
-        return;
+fn refuse(stream: &TcpStream, tls: bool, refusal: HttpRefusal) {
+    if !tls {
+        // An empty socket buffer takes these few bytes; if not, the client learns nothing but the close.
+        let _ = stream.try_write(&refusal.into_response(false));
     }
-    let body = serde_json::json!({ "error": "TOO_MANY_CONNECTIONS", "message": message }).to_string();
-    let answer = format!(
-        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Retry-After: 1\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    // An empty socket buffer takes these few bytes; if not, the client learns nothing but the close.
-    let _ = stream.try_write(answer.as_bytes());
 }

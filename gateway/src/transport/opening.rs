@@ -5,11 +5,13 @@
 //! shakes hands as part of the first read.
 
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::proxy_protocol::{self, Header, ProxyError};
 use super::stream::Stream;
 use super::tls::{TlsError, TlsSession};
 use crate::metrics::{Counter, ThreadMetrics};
@@ -30,6 +32,34 @@ pub(crate) struct Opening {
 impl Opening {
     pub(crate) fn new(stream: TcpStream, tls: Option<Box<TlsSession>>) -> Opening {
         Opening { stream, tls }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Reads the header of the PROXY protocol, and no byte behind it: the client's address, where the proxy names one.
+    ///
+    /// # Errors
+    /// The system's; `UnexpectedEof` where the proxy has closed its side, `InvalidData` with a [`ProxyError`] where there is
+    /// no such header.
+    pub(crate) async fn read_proxy_header(&mut self) -> io::Result<Option<IpAddr>> {
+        let mut header = Vec::new();
+        loop {
+            match proxy_protocol::parse(&header) {
+                Ok(Header::Complete(client)) => return Ok(client),
+                Ok(Header::Partial { need }) => {
+                    let have = header.len();
+                    header.resize(need, 0);
+                    let read = self.stream.read(&mut header[have..]).await?;
+                    if read == 0 {
+                        return Err(ErrorKind::UnexpectedEof.into());
+                    }
+                    header.truncate(have + read);
+                }
+                Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+            }
+        }
     }
 
     /// Waits for input, and hands it to `take`, which may change it in place.
@@ -106,11 +136,13 @@ impl Opening {
         Ok(true)
     }
 
-    /// Writes what the socket takes at once: enough for a last word to a client that has been sent little.
+    /// Writes what the socket takes at once: enough for a last word to a client that has been sent little. None reaches one
+    /// whose TLS has not shaken hands.
     pub(crate) fn write_now(&mut self, bytes: &[u8]) {
         match &mut self.tls {
             None => drop(self.stream.try_write(bytes)),
             // Where TLS has ended there is nothing to say it in.
+            Some(tls) if tls.is_handshaking() => {}
             Some(tls) => drop(tls.queue(bytes)),
         }
         let _ = self.try_send_unsent();
@@ -151,6 +183,9 @@ impl Opening {
 
 /// What a handshake that ended with this error counts as.
 pub(crate) fn refused_counter(error: &io::Error) -> Counter {
-    let tls = error.get_ref().and_then(|error| error.downcast_ref::<TlsError>());
-    tls.map_or(Counter::HandshakeMalformed, TlsError::counter)
+    let Some(cause) = error.get_ref() else { return Counter::HandshakeMalformed };
+    if cause.is::<ProxyError>() {
+        return Counter::HandshakeProxyHeader;
+    }
+    cause.downcast_ref::<TlsError>().map_or(Counter::HandshakeMalformed, TlsError::counter)
 }

@@ -8,11 +8,13 @@ use std::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use http::StatusCode;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 use rustls::{PeerIncompatible, ServerConfig};
 
 use crate::metrics::Counter;
+use crate::transport::http::HttpRefusal;
 
 /// Most ciphertext that waits for the rest of a record or of a handshake message, bytes. A record has at most
 /// 5 + 16,384 + 256 (RFC 8446, 5.2), and no client has a handshake message beyond 16 KiB, post-quantum keys included.
@@ -26,7 +28,7 @@ pub(crate) const PLAINTEXT_BYTES_MAX: usize = 32 * 1024;
 const SEALED_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 256;
 
 /// What a client is told that speaks HTTP without TLS.
-const PLAIN_HTTP_BODY: &str = r#"{"error":"TLS_REQUIRED","message":"this port is for TLS: connect with wss://"}"#;
+const PLAIN_HTTP: &str = "this port is for TLS: connect with wss://";
 
 /// Why a client's TLS cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -132,12 +134,9 @@ impl TlsSession {
     fn take(&mut self, input: &mut [u8], take: &mut impl FnMut(&[u8])) -> Result<(), TlsError> {
         if !std::mem::replace(&mut self.begun, true) && input.first().is_some_and(u8::is_ascii_uppercase) {
             // A record begins with its type, a small number; a request with its method.
-            let answer = format!(
-                "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-                 Connection: close\r\n\r\n{PLAIN_HTTP_BODY}",
-                PLAIN_HTTP_BODY.len()
-            );
-            self.unsent.extend_from_slice(answer.as_bytes());
+            let (status, counter) = (StatusCode::BAD_REQUEST, Counter::HandshakeTlsPlainHttp);
+            let refusal = HttpRefusal::new(status, "TLS_REQUIRED", counter, PLAIN_HTTP);
+            self.unsent.extend_from_slice(&refusal.into_response(false));
             return Err(TlsError::PlainHttp);
         }
         if self.partial.is_empty() {
