@@ -1,0 +1,308 @@
+//! What every store promises, against the embedded one, a server of Redis and a cluster of six; and what becomes of a store that
+//! is paused, flushed, or used by a node that died.
+
+#![cfg(feature = "redis")]
+
+#[path = "support/redis.rs"]
+mod support;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use entitlements::{
+    Answer, Categories, Change, Charge, Embedded, Health, LiveSession, Meter, Quota, Redis, RedisMode, RedisSettings,
+    Roster, SessionRecord, Status, Store, Subject, Tier, TokenHash, User, Users, parse_network,
+};
+use futures_util::future::join_all;
+use support::{Server, cluster, is_here, wait_until};
+
+/// The sessions that a test says there are, and what it was told.
+#[derive(Default)]
+struct Sessions {
+    live: Mutex<Vec<LiveSession>>,
+    told: Mutex<Vec<Change>>,
+}
+
+impl Roster for Sessions {
+    fn users(&self) -> Vec<Arc<str>> {
+        self.live.lock().unwrap().iter().map(|session| session.user.clone()).collect()
+    }
+
+    fn sessions(&self) -> Answer<Vec<LiveSession>> {
+        Box::pin(std::future::ready(self.live.lock().unwrap().clone()))
+    }
+
+    fn apply(&self, changes: Vec<Change>) {
+        self.told.lock().unwrap().extend(changes);
+    }
+}
+
+impl Sessions {
+    fn with(sessions: &[(u64, &str)]) -> Arc<Sessions> {
+        let live = |(number, user): &(u64, &str)| LiveSession {
+            number: *number,
+            user: (*user).into(),
+            role: "premium",
+            address: "192.0.2.1".parse().unwrap(),
+            active_at: 1,
+            token: None,
+        };
+        Arc::new(Sessions { live: Mutex::new(sessions.iter().map(live).collect()), told: Mutex::default() })
+    }
+
+    fn has_heard(&self, of: impl Fn(&Change) -> bool) -> bool {
+        self.told.lock().unwrap().iter().any(of)
+    }
+}
+
+static NODES: AtomicU32 = AtomicU32::new(0);
+
+fn settings(urls: Vec<String>, mode: RedisMode) -> RedisSettings {
+    RedisSettings {
+        urls,
+        mode,
+        username: None,
+        password: None,
+        // A loaded machine of two cores runs six servers and the tests.
+        timeout: Duration::from_millis(500),
+        refresh: Duration::from_millis(200),
+        lease: Duration::from_secs(2),
+        grace: Duration::from_secs(300),
+        hash_tags: true,
+        node: format!("node{}", NODES.fetch_add(1, Ordering::Relaxed)),
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn start(settings: RedisSettings) -> Arc<Redis> {
+    let redis = Redis::start(settings).unwrap();
+    block_on(redis.ready(support::PATIENCE)).unwrap();
+    Arc::new(redis)
+}
+
+fn single(server: &Server) -> Arc<Redis> {
+    start(settings(vec![server.url()], RedisMode::Single))
+}
+
+fn record(number: u64, user: &str, connections_max: u32) -> SessionRecord {
+    SessionRecord {
+        number,
+        user: user.into(),
+        role: "premium",
+        address: "192.0.2.1".parse().unwrap(),
+        agent: "test".into(),
+        connections_max,
+        active_at: 1,
+    }
+}
+
+/// What holds for one store, or for two that share what they hold.
+fn suite(stores: &[Arc<dyn Store>]) {
+    let charge = |user: &str, limit, cost| Charge {
+        subject: Subject::User(user.into()),
+        meter: Meter::Command,
+        quotas: vec![Quota::per_minute(limit), Quota::per_hour(1_000)],
+        cost,
+    };
+    // From everywhere at the same time: never one more than the limit, never one too few.
+    let allowed: usize = std::thread::scope(|scope| {
+        let hammer = |store: &Arc<dyn Store>| {
+            let asked = (0..150).map(|_| store.take(charge("hammered", 100, 1)));
+            block_on(join_all(asked)).into_iter().filter(|verdict| verdict.allowed).count()
+        };
+        let threads: Vec<_> = stores.iter().map(|store| scope.spawn(move || hammer(store))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(allowed, 100);
+    let refused = block_on(stores[0].take(charge("hammered", 100, 0)));
+    assert_eq!((refused.allowed, refused.remaining, refused.quota), (false, 0, Quota::per_minute(100)));
+    let (minute, bucket) = (Duration::from_secs(60), Duration::from_secs(1));
+    assert!(refused.retry_after > Duration::from_secs(40) && refused.retry_after <= minute + bucket, "{refused:?}");
+    assert!(refused.resets_in >= refused.retry_after && refused.resets_in <= minute + bucket, "{refused:?}");
+    let first = block_on(stores[0].take(charge("other", 100, 3)));
+    assert_eq!((first.allowed, first.remaining, first.quota.limit), (true, 97, 100));
+    assert!(block_on(stores[0].take(charge("all or nothing", 5, 5))).allowed);
+    assert!(!block_on(stores[0].take(charge("all or nothing", 5, 1))).allowed);
+    // Ids that could be more than ids are nobody.
+    for id in ["", "a b", "{x}", "x}y{", "jos\u{e9}", "a\r\nFLUSHALL", &"x".repeat(200)] {
+        let found = block_on(stores[0].user(&id.into(), None)).unwrap();
+        assert_eq!((found.user, found.token_denied), (None, false), "{id:?}");
+        assert_eq!(block_on(stores[0].api_key(id)), Ok(None), "{id:?}");
+    }
+    assert_eq!(stores[0].health(), Health::Up);
+}
+
+#[test]
+fn the_embedded_store() {
+    suite(&[Arc::new(Embedded::of(Users::default()))]);
+}
+
+#[test]
+fn one_server() {
+    if !is_here() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let (one, two) = (single(&server), single(&server));
+    suite(&[one.clone(), two.clone()]);
+    shared(&server, &one, &two);
+}
+
+#[test]
+fn a_cluster() {
+    if !is_here() {
+        return;
+    }
+    let servers = cluster();
+    let urls = || servers.iter().take(2).map(Server::url).collect();
+    let (one, two) = (start(settings(urls(), RedisMode::Cluster)), start(settings(urls(), RedisMode::Cluster)));
+    suite(&[one.clone(), two.clone()]);
+    shared(&servers[0], &one, &two);
+}
+
+/// What two nodes have together.
+fn shared(server: &Server, one: &Arc<Redis>, two: &Arc<Redis>) {
+    // Connections, on both nodes together.
+    let opened = |store: &Arc<Redis>, first: u64| {
+        let asked = (first..first + 20).map(|number| store.open(record(number, "many", 7)));
+        block_on(join_all(asked)).into_iter().filter(Result::is_ok).count()
+    };
+    let total = std::thread::scope(|scope| {
+        let (a, b) = (scope.spawn(|| opened(one, 1)), scope.spawn(|| opened(two, 1)));
+        a.join().unwrap() + b.join().unwrap()
+    });
+    assert_eq!(total, 7);
+    assert_eq!(server.cli(&["SCARD", "websocket:connections:{many}"]).trim(), "7");
+    assert_eq!(server.cli(&["SISMEMBER", "active_users", "many"]).trim(), "1");
+    for number in 1..=20 {
+        one.close(number, &"many".into());
+        two.close(number, &"many".into());
+    }
+    wait_until("the connections to be given back", || {
+        server.cli(&["EXISTS", "websocket:connections:{many}"]).trim() == "0"
+            && server.cli(&["SISMEMBER", "active_users", "many"]).trim() == "0"
+    });
+
+    // Records: written by one node or by the platform, heard of by the other, and never undone by an older one.
+    let sessions = Sessions::with(&[(99, "alice"), (98, "bob"), (97, "carol")]);
+    two.attach(sessions.clone());
+    let alice = |tier, version| User { version, ..User::new("alice", tier) };
+    assert_eq!(block_on(one.put(&alice(Tier::Premium, 7))), Ok(true));
+    assert_eq!(block_on(one.put(&alice(Tier::Free, 6))), Ok(false));
+    wait_until("the change to be heard", || sessions.has_heard(|c| *c == Change::User(alice(Tier::Premium, 7))));
+    let found = block_on(one.user(&"alice".into(), None)).unwrap();
+    assert_eq!(found.user, Some(alice(Tier::Premium, 7)));
+    let none = Categories::NONE;
+    server.cli(&["SET", "entitlement:{bob}", r#"{"tier":"free","status":"paused"}"#]);
+    let bob = User { status: Status::Paused, categories: none, ..User::new("bob", Tier::Free) };
+    wait_until("what nobody announced", || sessions.has_heard(|c| *c == Change::User(bob.clone())));
+    server.cli(&["HSET", "entitlement:{carol}", "tier", "enterprise", "status", "active", "version", "3"]);
+    server.cli(&["PUBLISH", "entitlement:changes", "carol"]);
+    let carol = User { version: 3, categories: none, ..User::new("carol", Tier::Enterprise) };
+    wait_until("a hash", || sessions.has_heard(|c| *c == Change::User(carol.clone())));
+    assert!(!sessions.has_heard(|c| matches!(c, Change::Gone(user) if **user == *"carol")));
+    server.cli(&["DEL", "entitlement:{carol}"]);
+    wait_until("a user to be gone", || sessions.has_heard(|c| *c == Change::Gone("carol".into())));
+
+    // Tokens and addresses.
+    let token = TokenHash::of("a.b.c");
+    assert!(!block_on(one.user(&"alice".into(), Some(token))).unwrap().token_denied);
+    block_on(one.deny(&token, Duration::from_secs(60))).unwrap();
+    assert!(block_on(two.user(&"alice".into(), Some(token))).unwrap().token_denied);
+    wait_until("the token to be denied", || sessions.has_heard(|c| *c == Change::Token(token)));
+    block_on(one.block(parse_network("192.0.2.0/24").unwrap(), "abuse")).unwrap();
+    let blocked = |store: &Arc<Redis>| store.blocks().reason("192.0.2.9".parse().unwrap()).map(str::to_owned);
+    wait_until("the block", || blocked(two).as_deref() == Some("abuse") && blocked(one).as_deref() == Some("abuse"));
+    assert_eq!(block_on(one.unblock(parse_network("192.0.2.0/24").unwrap())), Ok(true));
+    wait_until("the block to be over", || blocked(two).is_none());
+}
+
+#[test]
+fn a_paused_server_is_away_and_comes_back_with_everything() {
+    if !is_here() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let store =
+        start(RedisSettings { timeout: Duration::from_millis(50), ..settings(vec![server.url()], RedisMode::Single) });
+    let sessions = Sessions::with(&[(1, "alice")]);
+    store.attach(sessions.clone());
+    block_on(store.put(&User { version: 1, ..User::new("alice", Tier::Premium) })).unwrap();
+    server.signal("-STOP");
+    wait_until("the store to be away", || store.health() != Health::Up);
+    let begun = Instant::now();
+    assert!(block_on(store.user(&"alice".into(), None)).is_err());
+    assert!(begun.elapsed() < Duration::from_millis(50), "nobody waits for a store that is away");
+    assert_eq!(store.remembered_user("alice").map(|user| user.tier), Some(Tier::Premium));
+    // This node alone counts, and lets connections in.
+    let charge = Charge {
+        subject: Subject::User("alice".into()),
+        meter: Meter::Command,
+        quotas: vec![Quota::per_minute(2)],
+        cost: 1,
+    };
+    let verdicts: Vec<bool> = (0..3).map(|_| block_on(store.take(charge.clone())).allowed).collect();
+    assert_eq!(verdicts, [true, true, false]);
+    assert_eq!(block_on(store.open(record(2, "alice", 1))), Ok(()));
+    sessions.live.lock().unwrap().push(LiveSession { number: 2, ..sessions.live.lock().unwrap()[0].clone() });
+    server.signal("-CONT");
+    wait_until("the store to be back", || store.health() == Health::Up);
+    wait_until("both sessions to be registered", || {
+        server.cli(&["SCARD", "websocket:connections:{alice}"]).trim() == "2"
+    });
+    assert!(!sessions.has_heard(|change| matches!(change, Change::Gone(_))));
+}
+
+#[test]
+fn a_flushed_server_costs_nobody_the_session_and_gets_it_back() {
+    if !is_here() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let store = single(&server);
+    let sessions = Sessions::with(&[(1, "alice"), (2, "bob")]);
+    store.attach(sessions.clone());
+    block_on(store.put(&User { version: 1, ..User::new("alice", Tier::Premium) })).unwrap();
+    assert_eq!(block_on(store.open(record(1, "alice", 5))), Ok(()));
+    wait_until("alice to be heard of", || {
+        sessions.has_heard(|c| matches!(c, Change::User(user) if &*user.id == "alice"))
+    });
+    sessions.told.lock().unwrap().clear();
+    server.cli(&["FLUSHALL"]);
+    wait_until("the sessions to be registered anew", || {
+        server.cli(&["SCARD", "websocket:connections:{alice}"]).trim() == "1"
+            && server.cli(&["SCARD", "active_users"]).trim() == "2"
+    });
+    assert!(!sessions.has_heard(|c| matches!(c, Change::Gone(user) if &**user == "alice")));
+    block_on(store.put(&User { version: 2, ..User::new("alice", Tier::Free) })).unwrap();
+    wait_until("what is written again", || {
+        sessions.has_heard(|c| matches!(c, Change::User(user) if user.version == 2))
+    });
+}
+
+#[test]
+fn the_sessions_of_a_node_that_died_are_taken_back() {
+    if !is_here() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let survivor = single(&server);
+    // As a node leaves it that was killed: registered, and its lease runs out.
+    server.cli(&["ZADD", "gateway:nodes", "1", "dead"]);
+    server.cli(&["HSET", "gateway:sessions:dead", "dead-1", "alice"]);
+    server.cli(&["SADD", "websocket:connections:{alice}", "dead-1"]);
+    server.cli(&["SADD", "active_users", "alice"]);
+    server.cli(&["HSET", "session:dead-1", "user_id", "alice"]);
+    wait_until("the dead node's session to be gone", || {
+        server.cli(&["EXISTS", "websocket:connections:{alice}", "session:dead-1", "gateway:sessions:dead"]).trim()
+            == "0"
+            && server.cli(&["SCARD", "active_users"]).trim() == "0"
+            && server.cli(&["ZCARD", "gateway:nodes"]).trim() == "1"
+    });
+    drop(survivor);
+    assert_eq!(server.cli(&["EXISTS", "gateway:nodes"]).trim(), "0");
+}

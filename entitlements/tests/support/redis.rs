@@ -1,0 +1,114 @@
+//! Real servers of Redis on free ports of loopback, without files, ended when dropped.
+
+#![allow(unreachable_pub)]
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Server {
+    child: Child,
+    pub port: u16,
+    directory: std::path::PathBuf,
+}
+
+fn free_port() -> u16 {
+    // A node of a cluster also takes the port 10,000 above.
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if port < 50_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return port;
+        }
+        if port >= 50_000 {
+            let lower = port - 20_000;
+            if TcpListener::bind(("127.0.0.1", lower)).is_ok()
+                && TcpListener::bind(("127.0.0.1", lower + 10_000)).is_ok()
+            {
+                return lower;
+            }
+        }
+    }
+}
+
+/// Whether there is a Redis on this machine; a test that needs it says that it is left out.
+pub fn is_here() -> bool {
+    let here = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !here {
+        println!("left out: there is no redis-server on this machine");
+    }
+    here
+}
+
+impl Server {
+    pub fn start(arguments: &[&str]) -> Server {
+        Server::start_on(free_port(), arguments)
+    }
+
+    pub fn start_on(port: u16, arguments: &[&str]) -> Server {
+        let directory = std::env::temp_dir().join(format!("gateway-redis-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--dir", directory.to_str().unwrap()])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Server { child, port, directory };
+        wait_until("a server of Redis", || server.cli(&["PING"]).trim() == "PONG");
+        server
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// What `redis-cli` prints for a command.
+    pub fn cli(&self, command: &[&str]) -> String {
+        let output =
+            Command::new("redis-cli").args(["-c", "-p", &self.port.to_string()]).args(command).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Three masters with a replica each.
+pub fn cluster() -> Vec<Server> {
+    let servers: Vec<Server> =
+        (0..6).map(|_| Server::start(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])).collect();
+    let addresses: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    let made = Command::new("redis-cli")
+        .args(["--cluster", "create"])
+        .args(&addresses)
+        .args(["--cluster-replicas", "1", "--cluster-yes"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    wait_until("the cluster", || servers.iter().all(|server| server.cli(&["CLUSTER", "INFO"]).contains("state:ok")));
+    servers
+}
+
+/// Looks until a condition holds.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
