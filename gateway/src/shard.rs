@@ -756,7 +756,7 @@ fn closed_counter(code: CloseCode) -> Counter {
             Counter::ClosedAuth
         }
         CloseCode::TokenExpired => Counter::ClosedTokenExpired,
-        CloseCode::Revoked => Counter::ClosedRevoked,
+        CloseCode::Revoked | CloseCode::AddressBlocked => Counter::ClosedRevoked,
         CloseCode::InternalError => Counter::ClosedInternal,
     }
 }
