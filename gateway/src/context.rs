@@ -2,12 +2,12 @@
 //! and flags.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use entitlements::{AddressLimit, Connections, Door, Embedded};
+use entitlements::{AddressLimit, Connections, Door};
 use feed_handlers::source::StartGate;
-use protocol::InstrumentTable;
+use protocol::{Freshness, InstrumentTable};
 
 use crate::config::{Drain, Server, Session};
 
@@ -18,7 +18,6 @@ pub(crate) struct Context {
     pub(crate) session: Session,
     pub(crate) drain: Drain,
     pub(crate) door: Arc<Door>,
-    pub(crate) embedded: Arc<Embedded>,
     pub(crate) connections: Connections,
     pub(crate) addresses: AddressLimit,
     pub(crate) instruments: Arc<InstrumentTable>,
@@ -28,8 +27,6 @@ pub(crate) struct Context {
     /// Names of the sources, by their id.
     pub(crate) venues: Vec<String>,
     pub(crate) draining: AtomicBool,
-    /// How often the users have been read again. Release when it rises, Acquire where it is compared.
-    pub(crate) users_read: AtomicU64,
     pub(crate) start: Option<AwaitClients>,
     /// Zero of the monotonic clock of all shards.
     pub(crate) started: Instant,
@@ -57,6 +54,14 @@ impl Context {
             if subscribed >= start.clients {
                 start.gate.open();
             }
+        }
+    }
+
+    /// By how much data of this freshness is held back, ms.
+    pub(crate) fn delayed_ms(&self, freshness: Freshness) -> u64 {
+        match freshness {
+            Freshness::RealTime => 0,
+            Freshness::Delayed => self.delay.as_millis() as u64,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod logging;
 pub mod metrics;
 mod platform;
 pub mod process;
+mod roster;
 mod sequencing;
 mod session;
 mod shard;

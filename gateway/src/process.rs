@@ -9,12 +9,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use entitlements::{AddressLimit, Connections};
+use entitlements::{AddressLimit, Connections, Roster};
 use fanout::{HubConfig, Interest, Sequencer, SequencerConfig};
 use feed_handlers::arbitration::{Arbitration, ArbitrationSettings};
 use feed_handlers::bars::Bars;
@@ -32,6 +32,7 @@ use crate::door::Entrance;
 use crate::feeds::Feeds;
 use crate::metrics::Metrics;
 use crate::platform::dead_letters::DeadLetterFile;
+use crate::roster::LiveSessions;
 use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
 use crate::shard::{self, Bell};
 use crate::transport::listener::{self, Listening};
@@ -49,6 +50,7 @@ pub struct Gateway {
     certificates: Option<Watch>,
     certificate_file: Option<PathBuf>,
     context: Arc<Context>,
+    roster: Arc<LiveSessions>,
     state: Arc<AdminState>,
     stop: Arc<Stop>,
     finish: Arc<AtomicBool>,
@@ -107,14 +109,12 @@ impl Gateway {
             drain: config.drain.clone(),
             door: entrance.door.clone(),
             connections: Connections::new(entrance.door.store().clone()),
-            embedded: entrance.embedded.clone(),
             addresses: AddressLimit::new(config.server.connections_per_address),
             instruments: instruments.clone(),
             epoch: (wall_ns() / 1_000_000) as u64,
             delay: config.sequencer.delay(),
             venues: venues.clone(),
             draining: AtomicBool::new(false),
-            users_read: AtomicU64::new(0),
             start: feeds.take_gate(),
             started: Instant::now(),
         });
@@ -145,6 +145,7 @@ impl Gateway {
         }
         let finish = Arc::new(AtomicBool::new(false));
         let bells = queues.iter().map(shard::ShardQueue::bell).collect();
+        let roster = Arc::new(LiveSessions::new(context.clone(), queues.clone()));
         let sequencing = SharedSequencing::new(Sequencing {
             feeds: sequenced,
             instruments: instruments.clone(),
@@ -193,6 +194,7 @@ impl Gateway {
             certificates,
             certificate_file: config.server.tls.certificate_file.clone(),
             context,
+            roster,
             state: admin_state,
             stop,
             finish,
@@ -244,16 +246,20 @@ impl Gateway {
         Ok(welcome.text())
     }
 
-    /// Reads the users file and the TLS certificate again. Sessions of users that are gone or blocked end; the others
-    /// keep what they hold until they sign in again. A certificate is for new connections.
+    /// The sessions of this process, for a store that brings news about their users.
+    pub fn roster(&self) -> Arc<dyn Roster> {
+        self.roster.clone()
+    }
+
+    /// Reads the users file and the TLS certificate again. What the file has changed holds for live sessions at once. A
+    /// certificate is for new connections.
     pub fn reload(&self) {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
         match self.entrance.embedded.reload() {
-            Ok(_) => {
-                self.context.users_read.fetch_add(1, Ordering::Release);
-                self.bells.iter().for_each(|bell| bell.ring());
+            Ok(users) => {
+                self.roster.compare(&users);
                 tracing::info!("users reloaded");
             }
             Err(error) => tracing::error!(%error, "users not reloaded: the old ones stay"),
@@ -276,6 +282,7 @@ impl Gateway {
         self.finish.store(true, Ordering::Release);
         self.doorbell.ring();
         join(self.sequencer, "sequencer");
+        self.roster.end();
         self.bells.iter().for_each(|bell| bell.ring());
         self.shards.into_iter().for_each(|thread| join(thread, "shard"));
         self.admin.stop();
