@@ -110,3 +110,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
