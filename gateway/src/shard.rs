@@ -591,6 +591,9 @@ impl Shard {
         self.live += 1;
         self.turn(key, |session, turn| {
             let mut next = session.handle_timer(key, turn.hub, now);
+            if next == Next::Continue && turn.context.door.store().blocks().reason(session.address()).is_some() {
+                next = close(turn.hub, key, CloseCode::AddressBlocked);
+            }
             // News that came between the sign-in and now passed this shard by. Of the same version they may differ too:
             // where nobody counts versions. Older ones are behind what the sign-in has read, and newer news are on their way.
             let rights = session.known_rights();
@@ -605,8 +608,7 @@ impl Shard {
             next
         });
         if self.drain.is_some() {
-            let next = close(&mut self.hub, key, CloseCode::GoingAway);
-            self.proceed(key, next);
+            self.turn(key, |_, turn| close(turn.hub, key, CloseCode::GoingAway));
         }
     }
 
