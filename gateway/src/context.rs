@@ -2,12 +2,12 @@
 //! and flags.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use entitlements::{AddressLimit, Connections, Door, Embedded, TrustedProxies};
+use entitlements::{AddressLimit, Connections, Door, TrustedProxies};
 use feed_handlers::source::StartGate;
-use protocol::InstrumentTable;
+use protocol::{Freshness, InstrumentTable};
 
 use crate::config::{Drain, Server, Session};
 use crate::platform::audit::Audit;
@@ -19,7 +19,6 @@ pub(crate) struct Context {
     pub(crate) session: Session,
     pub(crate) drain: Drain,
     pub(crate) door: Arc<Door>,
-    pub(crate) embedded: Arc<Embedded>,
     pub(crate) audit: Audit,
     pub(crate) connections: Connections,
     pub(crate) addresses: AddressLimit,
@@ -31,8 +30,6 @@ pub(crate) struct Context {
     /// Names of the sources, by their id.
     pub(crate) venues: Vec<String>,
     pub(crate) draining: AtomicBool,
-    /// How often the users have been read again. Release when it rises, Acquire where it is compared.
-    pub(crate) users_read: AtomicU64,
     pub(crate) start: Option<AwaitClients>,
     /// Zero of the monotonic clock of all shards.
     pub(crate) started: Instant,
@@ -60,6 +57,14 @@ impl Context {
             if subscribed >= start.clients {
                 start.gate.open();
             }
+        }
+    }
+
+    /// By how much data of this freshness is held back, ms.
+    pub(crate) fn delayed_ms(&self, freshness: Freshness) -> u64 {
+        match freshness {
+            Freshness::RealTime => 0,
+            Freshness::Delayed => self.delay.as_millis() as u64,
         }
     }
 

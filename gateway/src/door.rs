@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use entitlements::demo::{self as users, DemoUser};
 use entitlements::{
-    Algorithm, Door, Embedded, HashKey, IssueError, KeySource, TokenKey, TokenRules, Tokens, random_bytes,
+    Algorithm, Door, Embedded, HashKey, IssueError, KeySource, Redis, RedisMode, RedisSettings, Store, TokenKey,
+    TokenRules, Tokens, random_bytes,
 };
 
 use crate::config::{self, Config, ConfigError};
@@ -24,11 +25,27 @@ const DEMO_TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Debug)]
 pub struct Entrance {
     pub door: Arc<Door>,
-    /// The users of the file, which may be read again.
-    pub embedded: Arc<Embedded>,
+    pub users: UserStore,
     pub demo: Option<Demo>,
     /// The keys that the issuer of tokens publishes, where it does.
     pub(crate) jwks: Option<Arc<Jwks>>,
+}
+
+/// Where the users are.
+#[derive(Clone, Debug)]
+pub enum UserStore {
+    /// In a file, which may be read again, or made for the demo.
+    Embedded(Arc<Embedded>),
+    Redis(Arc<Redis>),
+}
+
+impl UserStore {
+    fn store(&self) -> Arc<dyn Store> {
+        match self {
+            UserStore::Embedded(store) => store.clone(),
+            UserStore::Redis(store) => store.clone(),
+        }
+    }
 }
 
 /// The demo users.
@@ -50,11 +67,12 @@ impl Entrance {
         let hash_key = entitlements.hash_key_file.as_deref().map(hash_key).transpose()?;
         let jwks = jwks(&entitlements.jwks, metrics)?.map(Arc::new);
         let mut keys = Vec::new();
-        let (store, demo) = match &entitlements.users {
+        let (users, demo) = match &entitlements.users {
             Some(path) => {
-                let store = Embedded::open(path);
-                (store.map_err(|e| ConfigError::of("entitlements.users", e))?, None)
+                let store = Embedded::open(path).map_err(|e| ConfigError::of("entitlements.users", e))?;
+                (UserStore::Embedded(Arc::new(store)), None)
             }
+            None if entitlements.redis.is_used() => (UserStore::Redis(Arc::new(redis(&entitlements.redis)?)), None),
             None => {
                 let (master, ephemeral) = match kept(state) {
                     Ok(master) => (master, None),
@@ -66,7 +84,8 @@ impl Entrance {
                 let demo = users::users(&master).map_err(no_demo)?;
                 // First, because the first key that can sign does.
                 keys.push(demo.token_key);
-                (Embedded::of(demo.users), Some(Demo { users: demo.credentials, ephemeral }))
+                let store = UserStore::Embedded(Arc::new(Embedded::of(demo.users)));
+                (store, Some(Demo { users: demo.credentials, ephemeral }))
             }
         };
         for (i, key) in entitlements.token_keys.iter().enumerate() {
@@ -78,13 +97,12 @@ impl Entrance {
             leeway: entitlements.leeway,
         };
         let tokens = Tokens::new(keys, rules).map_err(|e| ConfigError::of("entitlements.token_keys", e))?;
-        let store = Arc::new(store);
         let key_source = jwks.clone().map(|jwks| Arc::new(SharedJwks(jwks)) as Arc<dyn KeySource>);
-        let door = Door::new(store.clone(), tokens, entitlements.tiers)
+        let door = Door::new(users.store(), tokens, entitlements.tiers)
             .with_rules(entitlements.sign_ins.rules())
             .with_hash_key(hash_key)
             .with_key_source(key_source);
-        Ok(Entrance { door: Arc::new(door), embedded: store, demo, jwks })
+        Ok(Entrance { door: Arc::new(door), users, demo, jwks })
     }
 
     /// The demo users' credentials, to be printed once; empty where the users come from a file.
@@ -111,6 +129,38 @@ pub fn unix_seconds() -> i64 {
 fn kept(state: Option<&Path>) -> io::Result<[u8; 32]> {
     let unnamed = || io::Error::new(io::ErrorKind::NotFound, "neither XDG_STATE_HOME nor HOME names a directory");
     master_secret(state.ok_or_else(unnamed)?)
+}
+
+/// The store in Redis. That nobody is there is no error: it is away then.
+fn redis(config: &config::RedisStore) -> Result<Redis, ConfigError> {
+    let password = match &config.password_file {
+        None => None,
+        Some(file) => {
+            const NAME: &str = "entitlements.redis.password_file";
+            let no_text = |_| ConfigError::of(NAME, format_args!("{}: holds no text", file.display()));
+            Some(String::from_utf8(secret(NAME, file)?).map_err(no_text)?)
+        }
+    };
+    let wrong = |error: &dyn std::fmt::Display| ConfigError::of("entitlements.redis.urls", error);
+    let node = random_bytes::<8>().map_err(|e| wrong(&e))?.map(|byte| format!("{byte:02x}")).concat();
+    let master = || config.master.clone().unwrap_or_default();
+    Redis::start(RedisSettings {
+        urls: config.urls.iter().map(|url| url.as_str().to_owned()).collect(),
+        mode: match config.mode {
+            config::RedisMode::Single => RedisMode::Single,
+            config::RedisMode::Cluster => RedisMode::Cluster,
+            config::RedisMode::Sentinel => RedisMode::Sentinel { master: master() },
+        },
+        username: config.username.clone(),
+        password,
+        timeout: config.timeout,
+        refresh: config.refresh,
+        lease: config.lease,
+        grace: config.grace,
+        hash_tags: config.hash_tags,
+        node,
+    })
+    .map_err(|e| wrong(&e))
 }
 
 /// Keys of the issuer, at the address that is configured.

@@ -15,6 +15,7 @@ pub mod logging;
 pub mod metrics;
 mod platform;
 pub mod process;
+mod roster;
 mod secure_headers;
 mod sequencing;
 mod session;

@@ -9,12 +9,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use entitlements::{AddressLimit, Connections, TrustedProxies};
+use entitlements::{AddressLimit, Connections, Health, Roster, Store, TrustedProxies};
 use fanout::{HubConfig, Interest, Sequencer, SequencerConfig};
 use feed_handlers::arbitration::{Arbitration, ArbitrationSettings};
 use feed_handlers::bars::Bars;
@@ -24,16 +24,17 @@ use feed_handlers::indicators::IndicatorTable;
 use feed_handlers::source::Stop;
 use protocol::InstrumentTable;
 
-use crate::admin::{AdminListeners, AdminServer, AdminState, Phase};
+use crate::admin::{AdminListeners, AdminServer, AdminState, Check, Phase};
 use crate::config::{self, AuditSink, Config, ConfigError, Wait};
 use crate::context::{Context, wall_ns};
 use crate::demo::Welcome;
-use crate::door::Entrance;
+use crate::door::{Entrance, UserStore};
 use crate::feeds::Feeds;
 use crate::jwks::Refresher;
 use crate::metrics::Metrics;
 use crate::platform::audit::{Audit, Sink};
 use crate::platform::dead_letters::DeadLetterFile;
+use crate::roster::LiveSessions;
 use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
 use crate::shard::{self, Bell};
 use crate::transport::listener::{self, Listening};
@@ -52,6 +53,7 @@ pub struct Gateway {
     certificates: Option<Watch>,
     certificate_file: Option<PathBuf>,
     context: Arc<Context>,
+    roster: Arc<LiveSessions>,
     state: Arc<AdminState>,
     stop: Arc<Stop>,
     finish: Arc<AtomicBool>,
@@ -96,7 +98,7 @@ impl Gateway {
         let admin_addresses = admin.addresses().to_vec();
 
         feeds.collect(&metrics);
-        let checks = vec![feeds.check()];
+        let checks = vec![feeds.check(), store_check(entrance.door.store().clone())];
         let dead_letters = keep_dead_letters(&config.dead_letters, state, &venues, &metrics)?;
         let (audit, audit_thread) = keep_audit(&config.audit, state, &metrics)?;
         let admin_state = AdminState::new(config, metrics.clone(), checks, feeds.views());
@@ -113,7 +115,6 @@ impl Gateway {
             door: entrance.door.clone(),
             audit,
             connections: Connections::new(entrance.door.store().clone()),
-            embedded: entrance.embedded.clone(),
             addresses: AddressLimit::new(config.server.connections_per_address),
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             instruments: instruments.clone(),
@@ -121,7 +122,6 @@ impl Gateway {
             delay: config.sequencer.delay(),
             venues: venues.clone(),
             draining: AtomicBool::new(false),
-            users_read: AtomicU64::new(0),
             start: feeds.take_gate(),
             started: Instant::now(),
         });
@@ -152,6 +152,10 @@ impl Gateway {
         }
         let finish = Arc::new(AtomicBool::new(false));
         let bells = queues.iter().map(shard::ShardQueue::bell).collect();
+        let roster: Arc<LiveSessions> = Arc::new(LiveSessions::new(context.clone(), queues.clone()));
+        if let UserStore::Redis(store) = &entrance.users {
+            store.attach(&(roster.clone() as Arc<dyn Roster>));
+        }
         let sequencing = SharedSequencing::new(Sequencing {
             feeds: sequenced,
             instruments: instruments.clone(),
@@ -203,6 +207,7 @@ impl Gateway {
             certificates,
             certificate_file: config.server.tls.certificate_file.clone(),
             context,
+            roster,
             state: admin_state,
             stop,
             finish,
@@ -237,6 +242,12 @@ impl Gateway {
         &self.entrance
     }
 
+    /// The sessions of this process, as a store sees them.
+    #[doc(hidden)]
+    pub fn roster(&self) -> Arc<dyn Roster> {
+        self.roster.clone()
+    }
+
     /// What the terminal shows at the start: addresses, the demo users' credentials, commands to try.
     ///
     /// # Errors
@@ -255,16 +266,16 @@ impl Gateway {
         Ok(welcome.text())
     }
 
-    /// Reads the users file and the TLS certificate again. Sessions of users that are gone or blocked end; the others
-    /// keep what they hold until they sign in again. A certificate is for new connections.
+    /// Reads the users file and the TLS certificate again. What the file has changed holds for live sessions at once. A
+    /// certificate is for new connections.
     pub fn reload(&self) {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
-        match self.entrance.embedded.reload() {
-            Ok(_) => {
-                self.context.users_read.fetch_add(1, Ordering::Release);
-                self.bells.iter().for_each(|bell| bell.ring());
+        let UserStore::Embedded(users) = &self.entrance.users else { return };
+        match users.reload() {
+            Ok(users) => {
+                self.roster.compare(&users);
                 tracing::info!("users reloaded");
             }
             Err(error) => tracing::error!(%error, "users not reloaded: the old ones stay"),
@@ -287,9 +298,12 @@ impl Gateway {
         self.finish.store(true, Ordering::Release);
         self.doorbell.ring();
         join(self.sequencer, "sequencer");
+        self.roster.end();
         self.bells.iter().for_each(|bell| bell.ring());
         self.shards.into_iter().for_each(|thread| join(thread, "shard"));
         self.admin.stop();
+        // Those who know the sessions and, with them, the store, which takes back what is registered there.
+        drop((self.roster, self.entrance, self.state));
         // It ends with the last who could record something.
         drop(self.context);
         self.audit.into_iter().for_each(|thread| join(thread, "audit"));
@@ -368,6 +382,14 @@ fn keep_dead_letters(
     let kept = kept.map_err(|e| ConfigError::of("dead_letters.file", format_args!("{}: {e}", file.display())))?;
     let (letters, office) = dead_letters();
     Ok(Some((letters, kept.spawn(office)?)))
+}
+
+/// Without its store, a gateway serves whom it has, and nobody new unless it is told to.
+fn store_check(store: Arc<dyn Store>) -> Check {
+    Check::new("entitlements", move || match store.health() {
+        Health::Up => Ok(()),
+        Health::Away { for_s } => Err(format!("the store is away for {for_s} s")),
+    })
 }
 
 /// Starts the audit. Nothing is kept where it is so configured, or no directory is known for the file.

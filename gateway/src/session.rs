@@ -3,21 +3,30 @@
 //!
 //! What a session keeps while its client is silent is in this struct, and nothing else: the frame reader
 //! allocates only while a message is partly received.
+//!
+//! Here is what a client asks for. `waiting` is about questions to the store that are not answered at once, `rights` about
+//! what changes while the session lives.
+
+mod rights;
+mod waiting;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use entitlements::{ConnectionPermit, Grant, Principal, Status, Users, decide};
+use entitlements::{AddressPermit, Charge, ConnectionPermit, Grant, LiveSession, Meter, Principal, Subject, decide};
 use fanout::{Hub, SubscribeOptions, Subscribed, SubscriberKey};
-use protocol::command::{self, Action, CommandError, Request, RequestId, Since, Subscription};
+use protocol::command::{self, Action, AuthFields, CommandError, Request, RequestId, Since, Subscription};
 use protocol::frame::{FrameError, Message, MessageReader, Opcode, encode_close, encode_frame};
 use protocol::message::{ErrorMessage, FeedState, Gap, GapReason, SubscriptionAck, SymbolLists};
 use protocol::{
     AssetClass, Channel, ChannelKind, CloseCode, Encoding, ErrorCode, Freshness, InstrumentId, Selector, ServerMessage,
 };
 
+use self::waiting::Waiting;
+pub(crate) use self::waiting::{Answer, Question};
 use crate::context::{Context, Now};
 use crate::metrics::{Counter, ThreadMetrics};
 use crate::sequencing::source_symbol;
@@ -29,6 +38,8 @@ pub(crate) const WRONG_KIND: &str = "JSON is in text frames, MessagePack in bina
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Continue,
+    /// The session waits for the store: nothing is to be read from the client until it has its answer.
+    Wait,
     /// A close frame with this code is on its way; flush, then let the client go.
     Close(CloseCode),
 }
@@ -46,13 +57,19 @@ pub(crate) struct Turn<'a> {
 #[derive(Debug)]
 pub(crate) struct Session {
     principal: Arc<Principal>,
-    _permit: ConnectionPermit,
+    permit: ConnectionPermit,
+    address: AddressPermit,
     encoding: Encoding,
     /// Has subscribed at least once.
     subscribed: bool,
+    /// Its last request was one more than the user's quotas allow.
+    limited: bool,
     reader: MessageReader,
     /// When the allowance for requests will be full again, monotonic us (GCRA's theoretical arrival time).
     requests_full_us: u64,
+    /// When the client last asked for something: Unix s.
+    active_at: u32,
+    waiting: Option<Box<Waiting>>,
 }
 
 /// A request that is refused in parts: the items with the same reason, by channel.
@@ -67,10 +84,48 @@ impl Session {
     pub(crate) fn new(
         principal: Arc<Principal>,
         permit: ConnectionPermit,
+        address: AddressPermit,
         encoding: Encoding,
         reader: MessageReader,
+        now: Now,
     ) -> Session {
-        Session { principal, _permit: permit, encoding, subscribed: false, reader, requests_full_us: 0 }
+        Session {
+            principal,
+            permit,
+            address,
+            encoding,
+            subscribed: false,
+            limited: false,
+            reader,
+            requests_full_us: 0,
+            active_at: unix_u32(now),
+            waiting: None,
+        }
+    }
+
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address.address()
+    }
+
+    /// The user's rights as this node knows them; `None` where the user is gone.
+    pub(crate) fn known_rights(&self) -> Option<Arc<Principal>> {
+        self.permit.rights()
+    }
+
+    /// What a list of all sessions has of this one.
+    pub(crate) fn listed(&self) -> LiveSession {
+        LiveSession {
+            number: self.permit.number(),
+            user: self.principal.user().clone(),
+            role: self.principal.tier().name(),
+            address: self.address(),
+            active_at: self.active_at.into(),
+            token: self.principal.token().copied(),
+        }
     }
 
     /// Takes bytes that the client's socket gave (changed in place by unmasking).
@@ -79,7 +134,7 @@ impl Session {
         let mut next = Next::Continue;
         let fed = reader.feed(input, turn.context.server.message_bytes_max, &mut |message| {
             next = self.handle(message, turn);
-            if next == Next::Continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if matches!(next, Next::Close(_)) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         self.reader = reader;
         match fed {
@@ -96,6 +151,10 @@ impl Session {
 
     /// Takes one message. Also for those that came in one read with the sign-in.
     pub(crate) fn handle(&mut self, message: Message<'_>, turn: &mut Turn<'_>) -> Next {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.keep(&message);
+            return Next::Wait;
+        }
         let (encoding, bytes) = match message {
             Message::Text(text) if self.encoding == Encoding::Json => (Encoding::Json, text.as_bytes()),
             Message::Binary(bytes) if self.encoding == Encoding::MessagePack => (Encoding::MessagePack, bytes),
@@ -116,6 +175,7 @@ impl Session {
             Message::Pong(_) => return Next::Continue,
             Message::Close(_) => return close(turn.hub, turn.key, CloseCode::Normal),
         };
+        self.active_at = unix_u32(turn.now);
         let retry_after = self.take_request(turn.context, turn.now);
         let request = command::parse(encoding, bytes);
         if retry_after.is_some() {
@@ -128,26 +188,52 @@ impl Session {
             let limited = ErrorMessage { id, retry_after, ..ErrorMessage::new(ErrorCode::TooManyRequests) };
             return answered(send_error(turn.hub, turn.key, &limited), turn.hub, turn.key);
         }
-        let sent = match request {
+        match request {
             Err(CommandError { code, id, detail }) => {
                 turn.metrics.add(Counter::CommandErrorSyntax, 1);
                 let id = id.as_ref();
-                send_error(turn.hub, turn.key, &ErrorMessage { id, detail: Some(detail), ..ErrorMessage::new(code) })
+                let error = ErrorMessage { id, detail: Some(detail), ..ErrorMessage::new(code) };
+                answered(send_error(turn.hub, turn.key, &error), turn.hub, turn.key)
             }
-            Ok(Request { id, action: Action::Auth(_) }) => {
+            Ok(request) => self.charge(request, turn),
+        }
+    }
+
+    /// Counts a request on the user's account, over all its sessions, before it is done.
+    fn charge(&mut self, request: Request, turn: &mut Turn<'_>) -> Next {
+        let quotas = self.principal.limits().requests();
+        if quotas.iter().all(|quota| quota.is_unlimited()) {
+            return self.act(request, turn);
+        }
+        let charge = Charge {
+            subject: Subject::User(self.principal.user().clone()),
+            meter: Meter::Command,
+            quotas: quotas.to_vec(),
+            cost: 1,
+        };
+        let verdict = turn.context.door.store().take(charge);
+        self.ask(Question::new(async move { Answer::Charged(request, verdict.await) }), turn)
+    }
+
+    /// Does what was asked for.
+    fn act(&mut self, request: Request, turn: &mut Turn<'_>) -> Next {
+        let Request { id, action } = request;
+        let sent = match action {
+            Action::Auth(AuthFields::Token(token)) => {
+                turn.metrics.add(Counter::CommandsAuth, 1);
+                return self.refresh(token, id, turn);
+            }
+            Action::Auth(AuthFields::Key { .. }) => {
                 turn.metrics.add(Counter::CommandErrorState, 1);
                 let id = id.as_ref();
-                send_error(
-                    turn.hub,
-                    turn.key,
-                    &ErrorMessage { id, ..ErrorMessage::new(ErrorCode::AlreadyAuthenticated) },
-                )
+                let error = ErrorMessage { id, ..ErrorMessage::new(ErrorCode::AlreadyAuthenticated) };
+                send_error(turn.hub, turn.key, &error)
             }
-            Ok(Request { id, action: Action::Subscribe(subscription) }) => {
+            Action::Subscribe(subscription) => {
                 turn.metrics.add(Counter::CommandsSubscribe, 1);
                 self.subscribe(&subscription, id.as_ref(), turn)
             }
-            Ok(Request { id, action: Action::Unsubscribe(subscription) }) => {
+            Action::Unsubscribe(subscription) => {
                 turn.metrics.add(Counter::CommandsUnsubscribe, 1);
                 self.unsubscribe(&subscription, id.as_ref(), turn)
             }
@@ -165,12 +251,6 @@ impl Session {
         let left_ms = (expires_at.saturating_mul(1_000) - now.wall_ns / 1_000_000).max(0) as u64;
         hub.arm(key, now.mono_ms.saturating_add(left_ms));
         Next::Continue
-    }
-
-    /// The users have been read again: lets the client go whose user is no more, or is blocked.
-    pub(crate) fn check_user(&self, key: SubscriberKey, hub: &mut Hub, users: &Users) -> Next {
-        let known = users.user(self.principal.user()).is_some_and(|user| user.status != Status::Blocked);
-        if known { Next::Continue } else { close(hub, key, CloseCode::Revoked) }
     }
 
     pub(crate) fn has_subscribed(&self) -> bool {
@@ -243,7 +323,7 @@ impl Session {
             }
             granted.push((grant, &item.symbol));
         }
-        self.send_refusals(&refused, request, id, turn);
+        send_refusals(&refused, &request.unknown_channels, id, turn);
         let sent = self.acknowledge(id, unchanged, turn);
         if let Some(since) = &request.since {
             resume(since, &granted, id, turn);
@@ -269,36 +349,8 @@ impl Session {
                 None => refuse(&mut refused, ErrorCode::UnknownSymbol, item.channel.name(), &item.symbol, None),
             }
         }
-        self.send_refusals(&refused, request, id, turn);
+        send_refusals(&refused, &request.unknown_channels, id, turn);
         self.acknowledge(id, SymbolLists::default(), turn)
-    }
-
-    fn send_refusals(
-        &self,
-        refused: &[Refused<'_>],
-        request: &Subscription,
-        id: Option<&RequestId>,
-        turn: &mut Turn<'_>,
-    ) {
-        for channel in &request.unknown_channels {
-            turn.metrics.add(Counter::CommandErrorUnknown, 1);
-            let channel = Some(channel.as_str());
-            send_error(
-                turn.hub,
-                turn.key,
-                &ErrorMessage { id, channel, ..ErrorMessage::new(ErrorCode::UnknownChannel) },
-            );
-        }
-        for Refused { code, channel, symbols, detail } in refused {
-            let counter = match code {
-                ErrorCode::UnknownSymbol => Counter::CommandErrorUnknown,
-                ErrorCode::SymbolLimitExceeded => Counter::CommandErrorLimit,
-                _ => Counter::CommandErrorDenied,
-            };
-            turn.metrics.add(counter, symbols.len() as u64);
-            let (channel, detail) = (Some(*channel), detail.as_deref());
-            send_error(turn.hub, turn.key, &ErrorMessage { id, channel, symbols, detail, ..ErrorMessage::new(*code) });
-        }
     }
 
     /// Sends the whole set of subscriptions as it is now.
@@ -316,10 +368,29 @@ impl Session {
         for (kind, symbol) in all {
             channels.push(kind, symbol);
         }
-        let delayed = self.principal.freshness() == Freshness::Delayed;
-        let delayed_ms = delayed.then_some(turn.context.delay.as_millis() as u64);
+        let freshness = self.principal.freshness();
+        let delayed_ms = (freshness == Freshness::Delayed).then(|| turn.context.delayed_ms(freshness));
         let ack = SubscriptionAck { id, channels, epoch: turn.context.epoch, delayed_ms, unchanged };
         turn.hub.control(turn.key, |encoding, out| ServerMessage::Subscription(ack).encode(encoding, out))
+    }
+}
+
+fn send_refusals(refused: &[Refused<'_>], unknown_channels: &[String], id: Option<&RequestId>, turn: &mut Turn<'_>) {
+    for channel in unknown_channels {
+        turn.metrics.add(Counter::CommandErrorUnknown, 1);
+        let channel = Some(channel.as_str());
+        let error = ErrorMessage { id, channel, ..ErrorMessage::new(ErrorCode::UnknownChannel) };
+        send_error(turn.hub, turn.key, &error);
+    }
+    for Refused { code, channel, symbols, detail } in refused {
+        let counter = match code {
+            ErrorCode::UnknownSymbol => Counter::CommandErrorUnknown,
+            ErrorCode::SymbolLimitExceeded => Counter::CommandErrorLimit,
+            _ => Counter::CommandErrorDenied,
+        };
+        turn.metrics.add(counter, symbols.len() as u64);
+        let (channel, detail) = (Some(*channel), detail.as_deref());
+        send_error(turn.hub, turn.key, &ErrorMessage { id, channel, symbols, detail, ..ErrorMessage::new(*code) });
     }
 }
 
@@ -371,6 +442,11 @@ fn refuse<'a>(
         Some(known) => known.symbols.push(symbol),
         None => refused.push(Refused { code, channel, symbols: vec![symbol], detail }),
     }
+}
+
+/// Unix s, in 4 bytes: until 2106.
+fn unix_u32(now: Now) -> u32 {
+    u32::try_from(now.wall_s()).unwrap_or_default()
 }
 
 /// The error message that goes before the close frame, where there is one.

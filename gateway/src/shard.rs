@@ -7,8 +7,11 @@
 //! some of the clients that have something coming, then let the other tasks run. So an idle shard adds no delay, and
 //! a busy one gathers more messages for each write; under load, clients are written to in rounds (`load`).
 
+mod answers;
 mod load;
+mod users;
 
+use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,22 +19,28 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError};
+use entitlements::{AddressBlocks, LiveSession, TokenHash};
 use fanout::{Flushed, Hub, HubConfig, HubCounters, Interest, Segment, SubscriberKey, Timer};
 use feed_handlers::doorbell::Doorbell;
 use mio::{Events, Poll, Token, Waker};
 use protocol::message::{ErrorMessage, FeedState};
 use protocol::{CloseCode, ErrorCode, ServerMessage};
 
+use self::answers::Answers;
 use self::load::Load;
+use self::users::UserSlots;
 use crate::context::{Context, Now, wall_ns};
 use crate::epoll_set::EpollSet;
 use crate::metrics::{Counter, Gauge, Histogram, ShardGauge, ThreadMetrics};
+use crate::roster::UserChange;
 use crate::session::{Next, Session, Turn, close};
 use crate::sign_in::SignedIn;
+use tokio::sync::mpsc;
+
 use crate::transport::listener::{self, Arrivals, Listening};
 use crate::transport::stream::{Scratch, Stream};
 
-/// What the sequencer tells the shards.
+/// What the sequencer and the roster tell the shards.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
     Segment {
@@ -41,6 +50,14 @@ pub(crate) enum Input {
     },
     /// A source changed its state; it is named by its place in the configuration.
     Feed { source: usize, state: FeedState },
+    /// Users' rights are others.
+    Entitlements(Arc<[UserChange]>),
+    /// Tokens are denied.
+    TokensDenied(Arc<HashSet<TokenHash>>),
+    /// The addresses that are blocked.
+    Blocks(Arc<AddressBlocks>),
+    /// Whoever asks is sent all sessions.
+    ListSessions(mpsc::UnboundedSender<Vec<LiveSession>>),
 }
 
 /// The sequencer's side of a shard's queue. Bound: `fanout.shard_queue` inputs of at most
@@ -167,7 +184,6 @@ struct Connection {
     key: SubscriberKey,
     stream: Stream,
     session: Session,
-    _address: entitlements::AddressPermit,
     state: State,
 }
 
@@ -221,7 +237,8 @@ pub(crate) fn run(port: ShardPort, parts: ShardParts) -> io::Result<()> {
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
             tls_scratch: Scratch::default(),
             feeds: vec![FeedState::Up; parts.context.venues.len()],
-            users_read: parts.context.users_read.load(Ordering::Acquire),
+            users: UserSlots::default(),
+            answers: Rc::new(Answers::default()),
             context: parts.context,
             metrics: parts.metrics,
             counted: HubCounters::default(),
@@ -272,8 +289,10 @@ struct Shard {
     tls_scratch: Scratch,
     /// How the sources are, by their place in the configuration.
     feeds: Vec<FeedState>,
-    /// How often the users had been read when the sessions were last checked against them.
-    users_read: u64,
+    /// Which of the connections are a user's.
+    users: UserSlots,
+    /// What sessions have waited for.
+    answers: Rc<Answers>,
     context: Arc<Context>,
     metrics: Arc<ThreadMetrics>,
     counted: HubCounters,
@@ -295,8 +314,8 @@ impl Shard {
             let mut worked = self.take_inputs();
             worked |= self.take_events(&mut events)?;
             worked |= self.take_arrivals();
+            worked |= self.take_answers();
             worked |= self.take_deadlines();
-            self.check_users();
             if self.interest.is_asked() {
                 self.sequencer.ring();
             }
@@ -327,6 +346,7 @@ impl Shard {
             tokio::select! {
                 ready = self.sockets.ready() => ready?,
                 () = self.arrivals.came() => {}
+                () = self.answers.came() => {}
                 () = sleep => {}
             }
             self.slept += idle.elapsed();
@@ -352,6 +372,20 @@ impl Shard {
                     self.hub.publish(segment, now.mono_ms);
                 }
                 Ok(Input::Feed { source, state }) => self.announce_feed(source, state),
+                Ok(Input::Entitlements(changes)) => changes.iter().for_each(|change| self.apply_change(change)),
+                Ok(Input::TokensDenied(tokens)) => {
+                    let is_denied = |session: &Session| session.principal().token().is_some_and(|t| tokens.contains(t));
+                    self.close_where(CloseCode::Revoked, is_denied);
+                }
+                Ok(Input::Blocks(blocks)) if blocks.is_empty() => {}
+                Ok(Input::Blocks(blocks)) => {
+                    self.close_where(CloseCode::AddressBlocked, |session| blocks.reason(session.address()).is_some());
+                }
+                Ok(Input::ListSessions(asker)) => {
+                    let open = self.connections.iter().flatten().filter(|connection| connection.state == State::Open);
+                    // Whoever asked may have gone.
+                    let _ = asker.send(open.map(|connection| connection.session.listed()).collect());
+                }
                 Err(TryRecvError::Empty) => return taken > 0,
                 Err(TryRecvError::Disconnected) => {
                     if let Some(drain) = &mut self.drain {
@@ -424,6 +458,10 @@ impl Shard {
             let connection = connections.get_mut(key.slot as usize).and_then(Option::as_mut);
             let Some(connection) = connection.filter(|connection| connection.key == key) else { return };
             let state = connection.state;
+            if connection.session.is_waiting() {
+                // It is read again when it goes on.
+                return;
+            }
             let taken = match connection.stream.read(scratch, tls_scratch) {
                 Ok(0) => return self.end(key, Counter::ClosedByClient),
                 Ok(taken) => taken,
@@ -437,21 +475,62 @@ impl Shard {
             self.metrics.add(Counter::BytesRead, taken as u64);
             read += taken;
             if state == State::Open {
-                let now = self.context.now();
-                let Shard { connections, hub, context, metrics, scratch, feeds, .. } = self;
-                let Some(connection) = connections.get_mut(key.slot as usize).and_then(Option::as_mut) else { return };
-                let session = &mut connection.session;
-                let had_subscribed = session.has_subscribed();
-                let next = session.receive(&mut scratch[..taken], &mut Turn { key, hub, context, metrics, now });
-                if !had_subscribed {
-                    announce_faults(session, key, hub, &context.venues, feeds);
-                }
-                self.proceed(key, next);
+                // Not the shard's while its session is at work; a read does not allocate.
+                let mut scratch = std::mem::take(&mut self.scratch);
+                self.turn(key, |session, turn| session.receive(&mut scratch[..taken], turn));
+                self.scratch = scratch;
             }
             if read >= READ_BYTES_PER_TURN {
                 return self.reread.push(key);
             }
         }
+    }
+
+    /// Lets a session work, and does what it asks for.
+    fn turn(&mut self, key: SubscriberKey, work: impl FnOnce(&mut Session, &mut Turn<'_>) -> Next) {
+        let now = self.context.now();
+        let Shard { connections, hub, context, metrics, feeds, .. } = self;
+        let connection = connections.get_mut(key.slot as usize).and_then(Option::as_mut);
+        let Some(connection) = connection.filter(|c| c.key == key && c.state == State::Open) else { return };
+        let session = &mut connection.session;
+        let had_subscribed = session.has_subscribed();
+        let next = work(session, &mut Turn { key, hub, context, metrics, now });
+        if !had_subscribed {
+            announce_faults(session, key, hub, &context.venues, feeds);
+        }
+        self.proceed(key, next);
+    }
+
+    /// Takes a change of a user's rights to its sessions, and to no other.
+    fn apply_change(&mut self, change: &UserChange) {
+        let slots: Vec<u32> = self.users.of(&change.user).collect();
+        for slot in slots {
+            let Some(key) = self.connections[slot as usize].as_ref().map(|connection| connection.key) else { continue };
+            self.turn(key, |session, turn| session.apply_rights(change.rights.as_ref(), turn));
+        }
+    }
+
+    /// Lets go whom this is about.
+    fn close_where(&mut self, code: CloseCode, is_meant: impl Fn(&Session) -> bool) {
+        let open = self.connections.iter().flatten().filter(|connection| connection.state == State::Open);
+        let meant: Vec<SubscriberKey> = open.filter(|c| is_meant(&c.session)).map(|c| c.key).collect();
+        for key in meant {
+            self.turn(key, |session, turn| session.revoke(code, turn));
+        }
+    }
+
+    /// Lets sessions go on that have waited for the store.
+    fn take_answers(&mut self) -> bool {
+        let mut worked = false;
+        while let Some((key, answer)) = self.answers.take() {
+            worked = true;
+            self.turn(key, |session, turn| session.resume(answer, turn));
+            if self.connection(key).is_some_and(|connection| !connection.session.is_waiting()) {
+                // Nothing was read meanwhile, and what came is not reported again.
+                self.reread.push(key);
+            }
+        }
+        worked
     }
 
     fn connection(&mut self, key: SubscriberKey) -> Option<&mut Connection> {
@@ -461,13 +540,23 @@ impl Shard {
     /// Does what a session asks for.
     fn proceed(&mut self, key: SubscriberKey, next: Next) {
         let now_ms = self.context.now().mono_ms;
+        if next == Next::Wait {
+            let question = self.connection(key).and_then(|connection| connection.session.take_question());
+            if let Some(question) = question {
+                self.answers.await_for(key, question);
+            }
+        }
         if let Next::Close(code) = next
             && let Some(connection) = self.connection(key)
         {
+            let had_waited = connection.session.stop_waiting();
             // A client that does not even take the close frame is cut off.
             let until_ms = now_ms + LINGER_MS;
             connection.state = State::Closing { reason: closed_counter(code), until_ms };
             self.hub.arm(key, until_ms);
+            if had_waited {
+                self.reread.push(key);
+            }
         }
     }
 
@@ -492,29 +581,34 @@ impl Shard {
             return;
         }
         self.live_tls += usize::from(stream.is_tls());
-        let session = Session::new(principal, permit, encoding, reader);
-        let connection = Connection { key, stream, session, _address: address, state: State::Open };
+        self.users.insert(principal.user(), key.slot);
+        let session = Session::new(principal, permit, address, encoding, reader, now);
+        let connection = Connection { key, stream, session, state: State::Open };
         if self.connections.len() <= key.slot as usize {
             self.connections.resize_with(key.slot as usize + 1, || None);
         }
         self.connections[key.slot as usize] = Some(connection);
         self.live += 1;
-        let mut next = Next::Continue;
-        {
-            let Shard { connections, hub, context, metrics, feeds, .. } = self;
-            let Some(Some(connection)) = connections.get_mut(key.slot as usize) else { return };
-            connection.session.handle_timer(key, hub, now);
+        self.turn(key, |session, turn| {
+            let mut next = session.handle_timer(key, turn.hub, now);
+            if next == Next::Continue && turn.context.door.store().blocks().reason(session.address()).is_some() {
+                next = session.revoke(CloseCode::AddressBlocked, turn);
+            }
+            // News that came between the sign-in and now passed this shard by. Of the same version they may differ too:
+            // where nobody counts versions. Older ones are behind what the sign-in has read, and newer news are on their way.
+            let rights = session.known_rights();
+            if next == Next::Continue && rights.as_ref().is_none_or(|r| r.version() >= session.principal().version()) {
+                next = session.apply_rights(rights.as_ref(), turn);
+            }
             for message in &early {
-                if next == Next::Continue {
-                    next = connection.session.handle(message.message(), &mut Turn { key, hub, context, metrics, now });
+                if !matches!(next, Next::Close(_)) {
+                    next = session.handle(message.message(), turn);
                 }
             }
-            announce_faults(&connection.session, key, hub, &context.venues, feeds);
-        }
-        self.proceed(key, next);
+            next
+        });
         if self.drain.is_some() {
-            let next = close(&mut self.hub, key, CloseCode::GoingAway);
-            self.proceed(key, next);
+            self.turn(key, |_, turn| close(turn.hub, key, CloseCode::GoingAway));
         }
     }
 
@@ -554,25 +648,6 @@ impl Shard {
                 self.end(key, reason)
             }
             State::Closing { until_ms, .. } | State::Shut { until_ms, .. } => hub.arm(key, until_ms),
-        }
-    }
-
-    /// After the users have been read again, lets those go who may no longer be here.
-    fn check_users(&mut self) {
-        let read = self.context.users_read.load(Ordering::Acquire);
-        if std::mem::replace(&mut self.users_read, read) == read {
-            return;
-        }
-        let users = self.context.embedded.users();
-        let Shard { connections, hub, .. } = self;
-        let gone: Vec<(SubscriberKey, Next)> = connections
-            .iter()
-            .flatten()
-            .filter(|connection| connection.state == State::Open)
-            .map(|connection| (connection.key, connection.session.check_user(connection.key, hub, &users)))
-            .collect();
-        for (key, next) in gone {
-            self.proceed(key, next);
         }
     }
 
@@ -645,6 +720,7 @@ impl Shard {
             State::Open => reason,
             State::Closing { reason, .. } | State::Shut { reason, .. } => reason,
         };
+        self.users.remove(connection.session.principal().user(), key.slot);
         self.sockets.remove(connection.stream.socket());
         self.hub.close(key);
         self.live -= 1;
@@ -756,7 +832,7 @@ fn closed_counter(code: CloseCode) -> Counter {
             Counter::ClosedAuth
         }
         CloseCode::TokenExpired => Counter::ClosedTokenExpired,
-        CloseCode::Revoked => Counter::ClosedRevoked,
+        CloseCode::Revoked | CloseCode::AddressBlocked => Counter::ClosedRevoked,
         CloseCode::InternalError => Counter::ClosedInternal,
     }
 }

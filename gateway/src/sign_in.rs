@@ -13,7 +13,7 @@ use entitlements::{
 use protocol::command::{self, Action, AuthFields, CommandError};
 use protocol::frame::{Message, MessageReader, Opcode, encode_close, encode_frame};
 use protocol::message::{ErrorMessage, Session as SessionFacts};
-use protocol::{CloseCode, Encoding, ErrorCode, Freshness, ServerMessage};
+use protocol::{CloseCode, Encoding, ErrorCode, ServerMessage};
 
 use crate::context::Context;
 use crate::metrics::{Counter, ThreadMetrics};
@@ -48,7 +48,7 @@ pub(crate) enum Early {
 }
 
 impl Early {
-    fn of(message: &Message<'_>) -> Option<Early> {
+    pub(crate) fn of(message: &Message<'_>) -> Option<Early> {
         match message {
             Message::Text(text) => Some(Early::Text((*text).to_owned())),
             Message::Binary(bytes) => Some(Early::Binary(bytes.to_vec())),
@@ -268,14 +268,7 @@ impl SignIn<'_> {
             self.send(&ServerMessage::Error(ErrorMessage::new(ErrorCode::ConnectionLimitExceeded)));
             return self.close(CloseCode::ConnectionLimit);
         };
-        let delayed = principal.freshness() == Freshness::Delayed;
-        self.send(&ServerMessage::authenticated(SessionFacts {
-            epoch: self.context.epoch,
-            user: principal.user(),
-            tier: principal.tier().name(),
-            delayed_ms: if delayed { self.context.delay.as_millis() as u64 } else { 0 },
-            heartbeat_ms: self.context.session.heartbeat.as_millis() as u64,
-        }));
+        self.send(&authenticated(&principal, self.context));
         self.context.audit.record(Event::Connected {
             user_id: principal.user().clone(),
             address: self.address,
@@ -324,8 +317,19 @@ pub(crate) async fn charge_connect(context: &Context, principal: &Principal) -> 
     verdict
 }
 
+/// What a client is told that has signed in.
+pub(crate) fn authenticated<'a>(principal: &'a Principal, context: &Context) -> ServerMessage<'a> {
+    ServerMessage::authenticated(SessionFacts {
+        epoch: context.epoch,
+        user: principal.user(),
+        tier: principal.tier().name(),
+        delayed_ms: context.delayed_ms(principal.freshness()),
+        heartbeat_ms: context.session.heartbeat.as_millis() as u64,
+    })
+}
+
 /// What a client is told whose sign-in is refused.
-fn refused(error: SignInError) -> (ErrorCode, CloseCode) {
+pub(crate) fn refused(error: SignInError) -> (ErrorCode, CloseCode) {
     match error.code() {
         429 => (ErrorCode::TooManyRequests, CloseCode::TooManyAttempts),
         503 => (ErrorCode::Unavailable, CloseCode::Unavailable),

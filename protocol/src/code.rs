@@ -151,12 +151,14 @@ pub enum CloseCode {
     AuthFailed,
     ConnectionLimit,
     TokenExpired,
-    /// The user was blocked or removed while connected.
+    /// The user was blocked or removed, or its token denied, while connected.
     Revoked,
+    /// The client's address was blocked while it was connected.
+    AddressBlocked,
 }
 
 impl CloseCode {
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
     pub const ALL: [CloseCode; Self::COUNT] = [
         CloseCode::Normal,
         CloseCode::GoingAway,
@@ -174,6 +176,7 @@ impl CloseCode {
         CloseCode::ConnectionLimit,
         CloseCode::TokenExpired,
         CloseCode::Revoked,
+        CloseCode::AddressBlocked,
     ];
 
     /// The number on the wire.
@@ -195,6 +198,7 @@ impl CloseCode {
             CloseCode::ConnectionLimit => 3502,
             CloseCode::TokenExpired => 3503,
             CloseCode::Revoked => 3504,
+            CloseCode::AddressBlocked => 3505,
         }
     }
 
@@ -217,6 +221,7 @@ impl CloseCode {
             CloseCode::ConnectionLimit => "connection limit",
             CloseCode::TokenExpired => "token expired",
             CloseCode::Revoked => "revoked",
+            CloseCode::AddressBlocked => "address blocked",
         }
     }
 

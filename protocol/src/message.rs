@@ -34,6 +34,19 @@ pub enum ServerMessage<'a> {
         source: &'a str,
         state: FeedState,
     },
+    /// What the user may have is another from now on.
+    Entitlement {
+        /// The tier whose rights apply.
+        tier: &'a str,
+        status: &'a str,
+        /// By how much this user's data is held back from now on, ms; 0 with real-time access.
+        delayed_ms: u64,
+        /// Of the user's record; 0 where nobody counts them.
+        version: u64,
+        /// For people; its text may change.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+    },
 }
 
 impl<'a> ServerMessage<'a> {

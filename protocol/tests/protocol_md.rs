@@ -196,6 +196,14 @@ fn control_messages() -> Vec<String> {
         ServerMessage::Gap(Gap { to: None, reason: GapReason::Epoch, ..gap }),
         ServerMessage::Feed { source: "COINBASE", state: FeedState::Stale },
         ServerMessage::Draining { reconnect_ms: 1_200 },
+        ServerMessage::Entitlement {
+            tier: "free",
+            status: "cancelled",
+            delayed_ms: 900_000,
+            version: 8,
+            reason: Some("the free tier applies while the subscription is cancelled"),
+        },
+        ServerMessage::Entitlement { tier: "premium", status: "active", delayed_ms: 0, version: 9, reason: None },
     ];
     messages.iter().map(|message| text(|out| message.encode(Encoding::Json, out))).collect()
 }
@@ -224,6 +232,7 @@ fn every_kind_of_message_has_an_example() {
         "b",
         "d",
         "draining",
+        "entitlement",
         "error",
         "feed",
         "gap",

@@ -170,6 +170,11 @@ impl Users {
         self.denied.contains(token)
     }
 
+    /// The tokens that are denied.
+    pub fn denied(&self) -> impl Iterator<Item = TokenHash> + '_ {
+        self.denied.iter().copied()
+    }
+
     /// The addresses that are blocked.
     pub fn blocks(&self) -> &Arc<AddressBlocks> {
         &self.blocks

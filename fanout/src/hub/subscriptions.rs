@@ -90,20 +90,74 @@ impl Hub {
         let Some(index) = targets(Channel { kind, selector }).find_map(|target| subscriber.find(target)) else {
             return false;
         };
+        self.end_subscription(key.slot, index, now_ms);
+        true
+    }
+
+    /// Replaces the subscription to the grant's channel of the other freshness; its interval is kept. False where the client
+    /// had none.
+    ///
+    /// From delayed to real time, a sequenced channel of one instrument goes on after the last number that the client was
+    /// sent, so that it misses nothing. A `*` goes on with what is new: to look for each of its instruments in the log would
+    /// hold up the others. From real time to delayed, numbers that the client has come again: they are of another stream.
+    pub fn regrant(&mut self, key: SubscriberKey, grant: Grant, now_ms: u64) -> bool {
+        let Some(subscriber) = self.subscriber(key) else { return false };
+        let channel = grant.channel();
+        let Some(index) = targets(channel).find_map(|target| subscriber.find(target)) else { return false };
+        let Subscription { target: before, interval_ms, .. } = subscriber.subscriptions[index];
+        let Some(target) = targets(channel).nth(grant.freshness() as usize).filter(|target| *target != before) else {
+            return false;
+        };
+        let was_sent = match before {
+            Target::Channel(channel) => self.last_sent(key.slot, channel),
+            Target::All(..) => 0,
+        };
+        self.end_subscription(key.slot, index, now_ms);
+        if interval_ms > 0 {
+            self.subscribers[key.slot as usize].paces.get_or_insert_default();
+        }
+        self.add_subscription(key.slot, target, interval_ms, now_ms);
+        if let Target::Channel(channel) = target
+            && channel.kind().class() == Class::Sequenced
+            && channel.freshness() == Freshness::RealTime
+        {
+            let since = was_sent.min(self.channel(channel).seq);
+            self.resume(key.slot, channel, since);
+        }
+        true
+    }
+
+    /// The last number of a sequenced channel before those that the client is yet to be sent.
+    fn last_sent(&mut self, slot: u32, channel: ChannelId) -> u64 {
+        if !self.subscribers[slot as usize].outbox.is_empty() {
+            self.take_back(slot, &Cursor::default());
+        }
+        let Some(state) = self.channels.get(channel) else { return 0 };
+        let Some(held) = self.subscribers[slot as usize].held.as_deref() else { return state.seq };
+        let lost = held.lost.binary_search_by_key(&channel, |(lost, _)| *lost).ok().map(|found| held.lost[found].1);
+        let waits = state.retained.as_deref().and_then(|retained| {
+            let from = retained.partition_point(|(_, position)| *position < held.position);
+            retained.range(from..).find(|(seq, position)| held.wants(*position, channel, *seq)).map(|(seq, _)| *seq)
+        });
+        lost.or(waits).map_or(state.seq, |first| first - 1)
+    }
+
+    /// Ends a subscription. What of it stands in the outbox is taken back.
+    fn end_subscription(&mut self, slot: u32, index: usize, now_ms: u64) {
+        let subscriber = &self.subscribers[slot as usize];
         let target = subscriber.subscriptions[index].target;
         if !subscriber.outbox.is_empty() {
-            self.take_back(key.slot, &Cursor::default());
+            self.take_back(slot, &Cursor::default());
         }
-        self.drop_subscription(key.slot, index);
+        self.drop_subscription(slot, index);
         if let Target::All(..) = target {
             // What the `*` had covered listens for itself again.
-            for index in 0..self.subscribers[key.slot as usize].subscriptions.len() {
-                if self.shadows(target, key.slot, index) {
-                    self.list(key.slot, index, now_ms);
+            for index in 0..self.subscribers[slot as usize].subscriptions.len() {
+                if self.shadows(target, slot, index) {
+                    self.list(slot, index, now_ms);
                 }
             }
         }
-        true
     }
 
     /// The client's subscriptions: the kind and the instruments.

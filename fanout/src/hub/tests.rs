@@ -7,6 +7,7 @@ mod blocked;
 mod conflation;
 mod delivery;
 mod pacing;
+mod regrant;
 mod resume;
 mod retention;
 mod rounds;

@@ -105,6 +105,9 @@ pub struct RedisStore {
     /// A node that has not been heard of for so long is dead, and its sessions are taken back.
     #[serde(with = "units::duration")]
     pub lease: Duration,
+    /// Sessions go on for so long whose users' records were lost with the database.
+    #[serde(with = "units::duration")]
+    pub grace: Duration,
     /// Whether the user's id stands in braces in the names of keys, which keeps all of one user's in one slot of a cluster.
     pub hash_tags: bool,
 }
@@ -129,6 +132,7 @@ impl Default for RedisStore {
             timeout: Duration::from_millis(50),
             refresh: Duration::from_secs(2),
             lease: Duration::from_secs(15),
+            grace: Duration::from_secs(300),
             hash_tags: true,
         }
     }

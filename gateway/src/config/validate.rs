@@ -313,6 +313,7 @@ impl Config {
         found.duration("entitlements.redis.timeout", redis.timeout, 5 * MS..=10_000 * MS);
         found.duration("entitlements.redis.refresh", redis.refresh, 100 * MS..=HOUR);
         found.duration("entitlements.redis.lease", redis.lease, 1_000 * MS..=HOUR);
+        found.duration("entitlements.redis.grace", redis.grace, Duration::ZERO..=DAY);
         if !redis.is_used() {
             return;
         }

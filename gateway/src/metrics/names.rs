@@ -127,6 +127,9 @@ metrics! {
     CommandErrorDenied = "gateway_command_errors_total" { reason = "denied" }, "Errors sent to clients, by reason.";
     CommandErrorLimit = "gateway_command_errors_total" { reason = "limit" }, "Errors sent to clients, by reason.";
     CommandErrorRate = "gateway_command_errors_total" { reason = "rate" }, "Errors sent to clients, by reason.";
+    CommandErrorQuota = "gateway_command_errors_total" { reason = "quota" }, "Errors sent to clients, by reason.";
+    EntitlementsChanged = "gateway_entitlement_changes_total", "Live sessions whose rights became others.";
+    TokensRefreshed = "gateway_token_refreshes_total", "Live sessions that went over to another token.";
     ClientPings = "gateway_client_pings_total", "Pings received from clients.";
 
     MessagesDelivered = "gateway_messages_delivered_total", "Data messages handed to client sockets.";

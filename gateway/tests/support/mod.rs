@@ -80,6 +80,11 @@ impl Running {
         self.gateway().reload();
     }
 
+    /// The sessions of this gateway, as its store sees them.
+    pub fn roster(&self) -> std::sync::Arc<dyn entitlements::Roster> {
+        self.gateway().roster()
+    }
+
     /// A token of this gateway for a user.
     pub fn token(&self, user: &str, ttl: Duration) -> String {
         self.gateway().entrance().door.tokens().issue(user, ttl, gateway::door::unix_seconds()).unwrap()

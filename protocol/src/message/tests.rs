@@ -141,3 +141,22 @@ fn a_full_acknowledgement_is_one_frame() {
         assert_eq!(read_back(encoding, &frame)["trades"].as_array().map(Vec::len), Some(10_000));
     }
 }
+
+#[test]
+fn writes_entitlements() {
+    let entitlement = |delayed_ms, reason| ServerMessage::Entitlement {
+        tier: "free",
+        status: "cancelled",
+        delayed_ms,
+        version: 8,
+        reason,
+    };
+    check(
+        &entitlement(900_000, Some("the subscription is cancelled")),
+        r#"[{"T":"entitlement","tier":"free","status":"cancelled","delayed_ms":900000,"version":8,"reason":"the subscription is cancelled"}]"#,
+    );
+    check(
+        &entitlement(0, None),
+        r#"[{"T":"entitlement","tier":"free","status":"cancelled","delayed_ms":0,"version":8}]"#,
+    );
+}

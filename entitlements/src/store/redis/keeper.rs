@@ -58,6 +58,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut closes: mpsc::Receiver<Close>) 
             Ok(listening) => {
                 pause = RETRY.0;
                 keeper.stay_up(listening, &mut closes).await;
+                if keeper.is_ended() {
+                    return keeper.leave(&mut closes).await;
+                }
                 keeper.shared.go_away();
                 keeper.shared.link.store(None);
             }
@@ -71,7 +74,6 @@ pub(super) async fn run(shared: Arc<Shared>, mut closes: mpsc::Receiver<Close>) 
             }
         }
     }
-    keeper.leave(&mut closes).await;
 }
 
 impl Keeper {
@@ -179,7 +181,7 @@ impl Keeper {
     }
 
     fn tell(&self, changes: Vec<Change>) {
-        if let Some(roster) = self.shared.roster.get().filter(|_| !changes.is_empty()) {
+        if let Some(roster) = self.shared.roster().filter(|_| !changes.is_empty()) {
             roster.apply(changes);
         }
     }
@@ -253,7 +255,7 @@ impl Keeper {
     /// Registers sessions that are not, and takes back those that are no more.
     async fn compare_sessions(&mut self) -> Result<(), StoreError> {
         let shared = &self.shared.clone();
-        let Some(roster) = shared.roster.get() else { return Ok(()) };
+        let Some(roster) = shared.roster() else { return Ok(()) };
         let node = &shared.settings.node;
         // Before the live ones are listed: who comes in between is in neither, who leaves is in both.
         let registered: Vec<(String, String)> =
@@ -345,7 +347,7 @@ impl Keeper {
     }
 
     async fn look_at_users(&mut self) -> Result<(), StoreError> {
-        let users = self.shared.roster.get().map(|roster| roster.users()).unwrap_or_default();
+        let users = self.shared.roster().map(|roster| roster.users()).unwrap_or_default();
         self.read_users(&users, true).await
     }
 
@@ -393,7 +395,7 @@ impl Keeper {
 
     /// Tokens that were denied while nobody listened.
     async fn look_at_tokens(&self) -> Result<(), StoreError> {
-        let Some(roster) = self.shared.roster.get() else { return Ok(()) };
+        let Some(roster) = self.shared.roster() else { return Ok(()) };
         let tokens: HashSet<TokenHash> = roster.sessions().await.into_iter().filter_map(|live| live.token).collect();
         let tokens: Vec<TokenHash> = tokens.into_iter().collect();
         for chunk in tokens.chunks(CHUNK) {

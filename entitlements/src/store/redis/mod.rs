@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::future::ready;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -130,7 +130,8 @@ struct Shared {
     blocks: ArcSwap<AddressBlocks>,
     users: Mutex<HashMap<Arc<str>, User>>,
     keys: Mutex<HashMap<Box<str>, ApiKeyRecord>>,
-    roster: OnceLock<Arc<dyn Roster>>,
+    /// Not kept alive by its store: it knows the sessions, which know the store.
+    roster: OnceLock<Weak<dyn Roster>>,
 }
 
 /// The store in Redis. Dropping it ends its thread.
@@ -158,6 +159,10 @@ impl Shared {
     fn is_up(&self) -> bool {
         // Acquire: who sees that it is up sees the link, too.
         self.up.load(Ordering::Acquire)
+    }
+
+    fn roster(&self) -> Option<Arc<dyn Roster>> {
+        self.roster.get()?.upgrade()
     }
 
     fn go_away(&self) {
@@ -362,8 +367,8 @@ impl Redis {
     }
 
     /// Names the sessions whose users are to be watched; once.
-    pub fn attach(&self, roster: Arc<dyn Roster>) {
-        if self.shared.roster.set(roster).is_err() {
+    pub fn attach(&self, roster: &Arc<dyn Roster>) {
+        if self.shared.roster.set(Arc::downgrade(roster)).is_err() {
             tracing::error!("the entitlement store has a roster already");
         }
     }
