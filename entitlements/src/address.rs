@@ -61,6 +61,11 @@ impl AddressBlocks {
         AddressBlocks { networks, lengths }
     }
 
+    /// These and others; of one network the other's reason counts.
+    pub fn with(&self, others: AddressBlocks) -> AddressBlocks {
+        AddressBlocks::new(self.networks.iter().cloned().chain(others.networks))
+    }
+
     /// Why `address` is blocked, if it is: the reason of the narrowest network that holds it.
     pub fn reason(&self, address: IpAddr) -> Option<&str> {
         let address = address.to_canonical();

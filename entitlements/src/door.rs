@@ -399,7 +399,8 @@ impl Door {
             Ok(UserLookup { user, token_denied }) => Ok((user.ok_or(Refusal::UnknownUser)?, token_denied)),
             Err(StoreError::Away) if self.rules.fail == Fail::Open => {
                 let nothing = User { categories: Categories::NONE, ..User::new(id, Tier::Free) };
-                Ok((self.store.remembered_user(id).unwrap_or(nothing), false))
+                let token_denied = token.is_some_and(|token| self.store.remembers_denied(&token));
+                Ok((self.store.remembered_user(id).unwrap_or(nothing), token_denied))
             }
             Err(error) => Err(error.into()),
         }

@@ -189,6 +189,9 @@ fn shared(server: &Server, one: &Arc<Redis>, two: &Arc<Redis>) {
 
     // Records: written by one node or by the platform, heard of by the other, and never undone by an older one.
     let sessions = Sessions::with(&[(99, "alice"), (98, "bob"), (97, "carol")]);
+    for (number, user) in [(99, "alice"), (98, "bob"), (97, "carol")] {
+        assert_eq!(block_on(two.open(record(number, user, 5))), Ok(()));
+    }
     two.attach(&(sessions.clone() as Arc<dyn Roster>));
     let alice = |tier, version| User { version, ..User::new("alice", tier) };
     assert_eq!(block_on(one.put(&alice(Tier::Premium, 7))), Ok(true));

@@ -127,6 +127,11 @@ pub trait Store: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether this node has heard that a token is denied.
+    fn remembers_denied(&self, _token: &TokenHash) -> bool {
+        false
+    }
+
     /// An API key as this node read it last.
     fn remembered_key(&self, _prefix: &str) -> Option<ApiKeyRecord> {
         None

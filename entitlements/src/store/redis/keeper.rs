@@ -1,6 +1,7 @@
 //! The store's own thread: connects, listens, looks, and keeps this node's sessions registered. Nothing here is asked for
 //! by a client.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use redis::aio::PubSub;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::names::{CHANGES, NODES};
@@ -19,39 +20,53 @@ use crate::principal::{User, is_user_id};
 use crate::store::{Change, LiveSession, SessionRecord, StoreError};
 use crate::token::TokenHash;
 
-/// Records that are asked for at the same time.
+/// What is asked for at the same time.
 const CHUNK: usize = 256;
 
-/// A look at all records takes at least so long for each chunk: 25,600 records a second at most.
+/// A look at everything takes at least so long for each chunk: 25,600 records or tokens a second at most.
 const CHUNK_PAUSE: Duration = Duration::from_millis(10);
 
-/// How often the link is tried while nobody asks.
-const PING: Duration = Duration::from_millis(250);
+/// Announcements that are taken in together.
+const HEARD: usize = 4_096;
+
+/// How often this node looks whether the store answers, and whether it still holds what it held.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// First and longest pause between two attempts to connect.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// How often the sessions that are registered are compared with those that there are.
+/// How often the sessions that are registered are compared with those that there are, and described anew.
 const COMPARE: Duration = Duration::from_secs(60);
 
 /// The next comparison where one found some that are not live.
 const COMPARE_AGAIN: Duration = Duration::from_secs(2);
 
-/// What the keeper knows beside what it shares.
+/// What the keeper knows beside what it shares. Three futures of one thread work with it.
 struct Keeper {
     shared: Arc<Shared>,
     /// Whether the store was up before: then a missing lease means that the database was lost.
-    was_up: bool,
-    /// When it was last found to be lost. Records that are missing since then say nothing about their users for a while.
-    lost: Option<Instant>,
+    was_up: Cell<bool>,
     /// Sessions that were registered and not live at the last comparison. A client that is signing in is so for a moment; who
     /// still is at the next one is taken back.
-    suspects: HashSet<String>,
+    suspects: RefCell<HashSet<String>>,
+    /// Users whose record was found to be lost, with the part of a cluster that it was in, and when.
+    bereft: RefCell<HashMap<Arc<str>, Instant>>,
+    /// Held while sessions are compared.
+    comparing: Mutex<()>,
+    /// While sessions are compared, those that close: they may have been listed as live before.
+    closed_meanwhile: RefCell<Option<Vec<Close>>>,
 }
 
 /// Runs until the store is dropped.
 pub(super) async fn run(shared: Arc<Shared>, mut closes: mpsc::Receiver<Close>) {
-    let mut keeper = Keeper { shared, was_up: false, lost: None, suspects: HashSet::new() };
+    let keeper = Keeper {
+        shared,
+        was_up: Cell::new(false),
+        suspects: RefCell::default(),
+        bereft: RefCell::default(),
+        comparing: Mutex::default(),
+        closed_meanwhile: RefCell::default(),
+    };
     let mut pause = RETRY.0;
     while !keeper.is_ended() {
         match keeper.come_up().await {
@@ -59,7 +74,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut closes: mpsc::Receiver<Close>) 
                 pause = RETRY.0;
                 keeper.stay_up(listening, &mut closes).await;
                 if keeper.is_ended() {
-                    return keeper.leave(&mut closes).await;
+                    return keeper.leave().await;
                 }
                 keeper.shared.go_away();
                 keeper.shared.link.store(None);
@@ -82,7 +97,7 @@ impl Keeper {
     }
 
     /// Connects and brings everything up to date; then the store is up.
-    async fn come_up(&mut self) -> Result<PubSub, String> {
+    async fn come_up(&self) -> Result<PubSub, String> {
         let shared = self.shared.clone();
         let mut listening = shared.place.listen().await.map_err(|error| error.to_string())?;
         listening.subscribe(CHANGES).await.map_err(|error| error.to_string())?;
@@ -92,91 +107,88 @@ impl Keeper {
         self.renew_lease().await.map_err(|error| error.to_string())?;
         self.synchronise().await.map_err(|error| error.to_string())?;
         shared.failures.store(0, Ordering::Relaxed);
+        shared.end_alone();
         // Release: who sees it sees the link.
         shared.up.store(true, Ordering::Release);
-        self.was_up = true;
+        self.was_up.set(true);
         tracing::info!("the entitlement store is up");
         Ok(listening)
     }
 
     /// Everything that may have been missed: blocks, records, sessions.
-    async fn synchronise(&mut self) -> Result<(), StoreError> {
+    async fn synchronise(&self) -> Result<(), StoreError> {
         self.compare_sessions().await?;
-        if self.shared.read_blocks().await? {
-            self.tell(vec![Change::Blocks]);
-        }
+        self.look_at_blocks().await?;
         self.look_at_users().await?;
         self.look_at_tokens().await
     }
 
-    async fn stay_up(&mut self, listening: PubSub, closes: &mut mpsc::Receiver<Close>) {
-        let (lease, refresh) = (self.shared.settings.lease / 3, self.shared.settings.refresh);
+    /// Works until the store is away or not wanted any more. What is announced, and who leaves, does not wait for a look at
+    /// everything.
+    async fn stay_up(&self, listening: PubSub, closes: &mut mpsc::Receiver<Close>) {
+        tokio::select! {
+            // The line is cut: what was said meanwhile is unknown.
+            () = self.listen(listening) => {}
+            () = self.take_closes(closes) => {}
+            () = self.look_after() => {}
+            () = async {
+                while !self.is_ended() && self.shared.is_up() {
+                    self.shared.news.notified().await;
+                }
+            } => {}
+        }
+    }
+
+    async fn listen(&self, listening: PubSub) {
+        let mut messages = listening.into_on_message().ready_chunks(HEARD);
+        while let Some(messages) = messages.next().await {
+            note(self.hear(messages.iter().map(redis::Msg::get_payload_bytes)).await);
+        }
+    }
+
+    async fn take_closes(&self, closes: &mut mpsc::Receiver<Close>) {
+        let mut closed = Vec::new();
+        while closes.recv_many(&mut closed, CHUNK).await > 0 {
+            note(self.close(&closed).await);
+            if let Some(meanwhile) = &mut *self.closed_meanwhile.borrow_mut() {
+                meanwhile.append(&mut closed);
+            }
+            closed.clear();
+        }
+    }
+
+    async fn look_after(&self) {
         let every = |period| {
             let mut ticks = interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.reset();
             ticks
         };
-        let (mut ping, mut lease, mut refresh, mut compare) =
-            (every(PING), every(lease), every(refresh), every(COMPARE));
-        // Announcements are taken in while this loop looks at other things.
-        let mut heard = {
-            let (said, heard) = mpsc::channel::<Vec<u8>>(4_096);
-            tokio::spawn(async move {
-                let mut messages = listening.into_on_message();
-                while let Some(message) = messages.next().await {
-                    if said.send(message.get_payload_bytes().to_vec()).await.is_err() {
-                        return;
-                    }
-                }
-            });
-            heard
-        };
-        let (mut messages, mut closed, mut hurried) = (Vec::new(), Vec::new(), false);
-        let shared = self.shared.clone();
-        while !self.is_ended() && shared.is_up() {
-            let done = tokio::select! {
+        let settings = &self.shared.settings;
+        let (mut look, mut lease, mut refresh, mut compare) =
+            (every(LOOK), every(settings.lease / 3), every(settings.refresh), every(COMPARE));
+        let mut hurried = false;
+        loop {
+            note(tokio::select! {
                 biased;
-                () = shared.news.notified() => Ok(()),
-                count = heard.recv_many(&mut messages, 4_096) => match count {
-                    // The line is cut: what was said meanwhile is unknown.
-                    0 => return,
-                    _ => self.hear(std::mem::take(&mut messages)).await,
-                },
-                count = closes.recv_many(&mut closed, CHUNK) => match count {
-                    0 => return,
-                    _ => self.close(&std::mem::take(&mut closed)).await,
-                },
-                _ = ping.tick() => shared.ask::<()>(&redis::cmd("PING")).await,
+                _ = look.tick() => self.look_at_lease().await,
                 _ = lease.tick() => self.keep_lease().await,
                 _ = refresh.tick() => self.refresh().await,
                 _ = compare.tick() => self.compare_sessions().await,
-            };
-            if !self.suspects.is_empty() && !hurried {
+            });
+            let has_suspects = !self.suspects.borrow().is_empty();
+            if has_suspects && !hurried {
                 compare.reset_after(COMPARE_AGAIN);
             }
-            hurried = !self.suspects.is_empty();
-            if let Err(error) = done {
-                tracing::debug!(%error, "the entitlement store's keeper");
-            }
+            hurried = has_suspects;
         }
     }
 
     /// On the way out: the sessions of this node are over.
-    async fn leave(&mut self, closes: &mut mpsc::Receiver<Close>) {
-        let mut closed = Vec::new();
-        while let Ok(close) = closes.try_recv() {
-            closed.push(close);
-        }
-        for chunk in closed.chunks(CHUNK) {
-            if self.close(chunk).await.is_err() {
-                return;
-            }
-        }
+    async fn leave(&self) {
         let node = &self.shared.settings.node;
-        let left = self.shared.ask::<u64>(redis::cmd("HLEN").arg(self.shared.names.sessions(node))).await;
-        if left == Ok(0) {
-            let _ = self.shared.ask::<()>(redis::cmd("ZREM").arg(NODES).arg(node)).await;
+        if self.take_all_back(node).await.is_ok() {
+            note(self.shared.ask::<()>(redis::cmd("ZREM").arg(NODES).arg(node)).await);
         }
     }
 
@@ -192,15 +204,19 @@ impl Keeper {
     }
 
     /// Says that this node lives. Where its lease was gone, so is what else was kept.
-    async fn renew_lease(&mut self) -> Result<(), StoreError> {
+    async fn renew_lease(&self) -> Result<(), StoreError> {
         let until = self.server_ms().await? + self.shared.settings.lease.as_millis() as u64;
         let added: u64 =
             self.shared.ask(redis::cmd("ZADD").arg(NODES).arg(until).arg(&self.shared.settings.node)).await?;
-        if added == 1 && self.was_up {
-            tracing::warn!("the entitlement store has lost what it held");
-            self.lost = Some(Instant::now());
+        if added == 1 && self.was_up.get() {
+            self.lose();
         }
         Ok(())
+    }
+
+    fn lose(&self) {
+        tracing::warn!("the entitlement store has lost what it held");
+        self.shared.lose();
     }
 
     async fn has_lease(&self) -> Result<bool, StoreError> {
@@ -209,10 +225,19 @@ impl Keeper {
         Ok(score.is_some())
     }
 
-    async fn keep_lease(&mut self) -> Result<(), StoreError> {
-        let lost = self.lost;
+    /// Writes everything anew that this node has in the store, where the store has lost it.
+    async fn look_at_lease(&self) -> Result<(), StoreError> {
+        if self.has_lease().await? {
+            return Ok(());
+        }
         self.renew_lease().await?;
-        if self.lost != lost {
+        self.synchronise().await
+    }
+
+    async fn keep_lease(&self) -> Result<(), StoreError> {
+        let lost = self.shared.lost_at();
+        self.renew_lease().await?;
+        if self.shared.lost_at() != lost {
             self.synchronise().await?;
         }
         self.bury_the_dead().await
@@ -230,54 +255,71 @@ impl Keeper {
             if shared.ask::<Option<String>>(&lock).await?.is_none() {
                 continue;
             }
-            let sessions: Vec<(String, String)> =
-                shared.ask(redis::cmd("HGETALL").arg(shared.names.sessions(node))).await?;
-            tracing::info!(node, sessions = sessions.len(), "taking back the sessions of a node that is gone");
-            for chunk in sessions.chunks(CHUNK) {
-                let taken = join_all(chunk.iter().map(|(member, user)| shared.take_back(node, member, user))).await;
-                taken.into_iter().collect::<Result<(), StoreError>>()?;
-            }
+            tracing::info!(node, "taking back the sessions of a node that is gone");
+            self.take_all_back(node).await?;
             shared.ask::<()>(redis::cmd("ZREM").arg(NODES).arg(node)).await?;
+        }
+        Ok(())
+    }
+
+    async fn registered(&self, node: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.shared.ask(redis::cmd("HGETALL").arg(self.shared.names.sessions(node))).await
+    }
+
+    async fn take_all_back(&self, node: &str) -> Result<(), StoreError> {
+        self.take_back(node, &self.registered(node).await?).await
+    }
+
+    async fn take_back(&self, node: &str, sessions: &[(String, String)]) -> Result<(), StoreError> {
+        for chunk in sessions.chunks(CHUNK) {
+            all(chunk.iter().map(|(member, user)| self.shared.take_back(node, member, user))).await?;
         }
         Ok(())
     }
 
     async fn close(&self, closes: &[Close]) -> Result<(), StoreError> {
         let node = &self.shared.settings.node;
-        let closed = join_all(closes.iter().map(|Close { number, user }| async move {
-            let member = self.shared.member(node, *number);
-            self.shared.take_back(node, &member, user).await
-        }));
-        // What failed is found by the next comparison.
-        closed.await.into_iter().collect()
+        let member = |close: &Close| (self.shared.member(node, close.number), close.user.to_string());
+        // What fails is found by the next comparison.
+        self.take_back(node, &closes.iter().map(member).collect::<Vec<_>>()).await
     }
 
-    /// Registers sessions that are not, and takes back those that are no more.
-    async fn compare_sessions(&mut self) -> Result<(), StoreError> {
-        let shared = &self.shared.clone();
+    /// Registers the sessions that there are, and takes back those that are no more.
+    async fn compare_sessions(&self) -> Result<(), StoreError> {
+        let _alone = self.comparing.lock().await;
+        self.closed_meanwhile.replace(Some(Vec::new()));
+        let compared = self.compare().await;
+        // They may have been registered once more.
+        let closed = self.closed_meanwhile.take().unwrap_or_default();
+        compared.and(self.close(&closed).await)
+    }
+
+    async fn compare(&self) -> Result<(), StoreError> {
+        let shared = &self.shared;
         let Some(roster) = shared.roster() else { return Ok(()) };
         let node = &shared.settings.node;
         // Before the live ones are listed: who comes in between is in neither, who leaves is in both.
-        let registered: Vec<(String, String)> =
-            shared.ask(redis::cmd("HGETALL").arg(shared.names.sessions(node))).await?;
-        let registered: HashMap<String, String> = registered.into_iter().collect();
+        let registered = self.registered(node).await?;
         let live: Vec<LiveSession> = roster.sessions().await;
         let members: HashSet<String> = live.iter().map(|session| shared.member(node, session.number)).collect();
-        let gone: Vec<_> = registered.iter().filter(|(member, _)| !members.contains(*member)).collect();
-        let missing: Vec<&LiveSession> =
-            live.iter().filter(|session| !registered.contains_key(&shared.member(node, session.number))).collect();
-        for chunk in missing.chunks(CHUNK) {
-            let registered = join_all(chunk.iter().map(|session| self.register(session))).await;
-            registered.into_iter().collect::<Result<(), StoreError>>()?;
+        // All of them: a part of the store may have been lost, and what describes a session would end.
+        for chunk in live.chunks(CHUNK) {
+            let begun = Instant::now();
+            all(chunk.iter().map(|session| self.register(session))).await?;
+            self.pause(chunk.len(), begun).await;
         }
+        let not_live = registered.into_iter().filter(|(member, _)| !members.contains(member));
         let (gone, suspects): (Vec<_>, Vec<_>) =
-            gone.into_iter().partition(|(member, _)| self.suspects.contains(*member));
-        self.suspects = suspects.into_iter().map(|(member, _)| member.clone()).collect();
-        for chunk in gone.chunks(CHUNK) {
-            let taken = join_all(chunk.iter().map(|(member, user)| shared.take_back(node, member, user))).await;
-            taken.into_iter().collect::<Result<(), StoreError>>()?;
+            not_live.partition(|(member, _)| self.suspects.borrow().contains(member));
+        self.suspects.replace(suspects.into_iter().map(|(member, _)| member).collect());
+        self.take_back(node, &gone).await
+    }
+
+    /// Leaves room for others after a full chunk; not while the store comes up, which everybody waits for.
+    async fn pause(&self, chunk: usize, begun: Instant) {
+        if chunk == CHUNK && self.shared.is_up() {
+            tokio::time::sleep(CHUNK_PAUSE.saturating_sub(begun.elapsed())).await;
         }
-        Ok(())
     }
 
     async fn register(&self, session: &LiveSession) -> Result<(), StoreError> {
@@ -303,16 +345,17 @@ impl Keeper {
     }
 
     /// Takes announcements in.
-    async fn hear(&mut self, messages: Vec<Vec<u8>>) -> Result<(), StoreError> {
+    async fn hear<'a>(&self, messages: impl Iterator<Item = &'a [u8]>) -> Result<(), StoreError> {
         let mut changes = Vec::new();
         let mut unread: HashSet<Arc<str>> = HashSet::new();
         let mut blocks = false;
-        for message in &messages {
+        for message in messages {
             match serde_json::from_slice::<Value>(message) {
                 Ok(Value::Object(fields)) => {
                     let text = |name| fields.get(name).and_then(Value::as_str);
                     blocks |= fields.contains_key("ip_blocklist");
                     if let Some(hash) = text("token_hash").and_then(TokenHash::from_hex) {
+                        self.shared.deny(hash);
                         changes.push(Change::Token(hash));
                     }
                     match User::from_announcement(&fields) {
@@ -332,34 +375,56 @@ impl Keeper {
             }
         }
         self.tell(changes);
-        if blocks && self.shared.read_blocks().await? {
-            self.tell(vec![Change::Blocks]);
+        if blocks {
+            self.look_at_blocks().await?;
         }
         let unread: Vec<Arc<str>> = unread.into_iter().collect();
-        self.read_users(&unread, false).await
+        self.read_users(&unread).await
     }
 
-    async fn refresh(&mut self) -> Result<(), StoreError> {
-        if self.shared.read_blocks().await? {
+    /// For changes that nobody announced.
+    async fn refresh(&self) -> Result<(), StoreError> {
+        self.look_at_blocks().await?;
+        self.look_at_users().await?;
+        self.look_at_tokens().await
+    }
+
+    async fn look_at_blocks(&self) -> Result<(), StoreError> {
+        let listed = self.shared.read_blocks().await?;
+        let known = self.shared.blocks.load_full();
+        if listed == *known {
+            return Ok(());
+        }
+        // Nobody's block is over because the list was lost.
+        let blocks = if self.is_whole().await? { listed } else { known.with(listed) };
+        if blocks != *known {
+            self.shared.blocks.store(Arc::new(blocks));
             self.tell(vec![Change::Blocks]);
         }
-        self.look_at_users().await
+        Ok(())
     }
 
-    async fn look_at_users(&mut self) -> Result<(), StoreError> {
+    async fn look_at_users(&self) -> Result<(), StoreError> {
         let users = self.shared.roster().map(|roster| roster.users()).unwrap_or_default();
-        self.read_users(&users, true).await
+        if !self.bereft.borrow().is_empty() {
+            let here: HashSet<&Arc<str>> = users.iter().collect();
+            self.bereft.borrow_mut().retain(|user, _| here.contains(user));
+        }
+        self.read_users(&users).await
     }
 
     /// Reads records and tells of them.
-    async fn read_users(&mut self, users: &[Arc<str>], paced: bool) -> Result<(), StoreError> {
+    async fn read_users(&self, users: &[Arc<str>]) -> Result<(), StoreError> {
         for chunk in users.chunks(CHUNK) {
             let begun = Instant::now();
             let read = join_all(chunk.iter().map(|id| self.shared.read_user(id))).await;
             let (mut changes, mut missing) = (Vec::new(), Vec::new());
             for (id, read) in chunk.iter().zip(read) {
                 match read {
-                    Ok(Some(user)) => changes.push(Change::User(user)),
+                    Ok(Some(user)) => {
+                        self.bereft.borrow_mut().remove(id);
+                        changes.push(Change::User(user));
+                    }
                     Ok(None) => missing.push(id.clone()),
                     Err(StoreError::Record { key, error }) => {
                         tracing::error!(key, %error, "a record cannot be understood: its user keeps what it has");
@@ -368,29 +433,45 @@ impl Keeper {
                 }
             }
             if !missing.is_empty() && self.is_whole().await? {
-                changes.extend(missing.into_iter().map(Change::Gone));
+                let gone = self.taken_out(missing).await?;
+                changes.extend(gone.into_iter().map(Change::Gone));
             }
             self.tell(changes);
-            if paced && chunk.len() == CHUNK {
-                tokio::time::sleep(CHUNK_PAUSE.saturating_sub(begun.elapsed())).await;
-            }
+            self.pause(chunk.len(), begun).await;
         }
         Ok(())
     }
 
     /// Whether what is missing in the store was taken out of it, and not lost with the rest.
-    async fn is_whole(&mut self) -> Result<bool, StoreError> {
-        if !self.has_lease().await? {
-            self.keep_lease_soon();
-            return Ok(false);
-        }
-        let grace = self.shared.settings.grace;
-        Ok(self.lost.is_none_or(|lost| lost.elapsed() > grace))
+    async fn is_whole(&self) -> Result<bool, StoreError> {
+        Ok(self.has_lease().await? && !self.shared.has_lost())
     }
 
-    /// The lease is renewed at the loop's next turn for it; until then nothing that is missing counts.
-    fn keep_lease_soon(&mut self) {
-        self.lost = Some(Instant::now());
+    /// Those of the users whose record somebody took out of the store. Their connections are registered where the record
+    /// was: where they are missing too, this part of a cluster was lost.
+    async fn taken_out(&self, mut missing: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, StoreError> {
+        let here = self.shared.roster().map(|roster| roster.users()).unwrap_or_default();
+        let here: HashSet<Arc<str>> = here.into_iter().collect();
+        missing.retain(|user| here.contains(user));
+        let registered = all(missing.iter().map(|user| {
+            let key = self.shared.names.connections(user);
+            async move { self.shared.ask::<bool>(redis::cmd("EXISTS").arg(key)).await }
+        }));
+        let registered = registered.await?;
+        let (now, mut lost, mut gone) = (Instant::now(), false, Vec::new());
+        for (user, registered) in missing.into_iter().zip(registered) {
+            let mut bereft = self.bereft.borrow_mut();
+            if !registered {
+                lost |= bereft.insert(user, now).is_none();
+            } else if bereft.get(&user).is_none_or(|since| since.elapsed() > self.shared.settings.grace) {
+                gone.push(user);
+            }
+        }
+        if lost {
+            tracing::warn!("the entitlement store has lost a part of what it held");
+            self.compare_sessions().await?;
+        }
+        Ok(gone)
     }
 
     /// Tokens that were denied while nobody listened.
@@ -399,17 +480,26 @@ impl Keeper {
         let tokens: HashSet<TokenHash> = roster.sessions().await.into_iter().filter_map(|live| live.token).collect();
         let tokens: Vec<TokenHash> = tokens.into_iter().collect();
         for chunk in tokens.chunks(CHUNK) {
-            let denied = join_all(chunk.iter().map(|token| async move {
-                self.shared.ask::<bool>(redis::cmd("EXISTS").arg(self.shared.names.denied(token))).await
-            }));
-            let mut changes = Vec::new();
-            for (token, denied) in chunk.iter().zip(denied.await) {
-                if denied? {
-                    changes.push(Change::Token(*token));
-                }
-            }
-            self.tell(changes);
+            let begun = Instant::now();
+            let denied = all(chunk.iter().map(|token| self.shared.is_denied(*token))).await?;
+            let denied = chunk.iter().zip(denied).filter(|(_, denied)| *denied);
+            self.tell(denied.map(|(token, _)| Change::Token(*token)).collect());
+            self.pause(chunk.len(), begun).await;
         }
         Ok(())
+    }
+}
+
+/// Waits for all; the first error, where there was one.
+async fn all<T>(
+    asked: impl Iterator<Item = impl Future<Output = Result<T, StoreError>>>,
+) -> Result<Vec<T>, StoreError> {
+    join_all(asked).await.into_iter().collect()
+}
+
+/// What failed is done by the next turn, or once the store is back.
+fn note(done: Result<(), StoreError>) {
+    if let Err(error) = done {
+        tracing::debug!(%error, "the entitlement store's keeper");
     }
 }

@@ -47,6 +47,9 @@ const CLOSES_MAX: usize = 65_536;
 /// Users and keys that are remembered for while the store is away; some 200 bytes each.
 const REMEMBERED_MAX: usize = 100_000;
 
+/// A moment that has not been.
+const NEVER: u64 = u64::MAX;
+
 /// How long a session's description is kept if nobody says that it goes on.
 const SESSION_TTL_S: u64 = 24 * 3_600;
 
@@ -123,6 +126,12 @@ struct Shared {
     away_ms: AtomicU64,
     started: Instant,
     failures: AtomicU32,
+    /// When it was last found to have lost what it held, ms after `started`; [`NEVER`] where it was not.
+    lost_ms: AtomicU64,
+    /// Whether this node has counted by itself.
+    counts_alone: AtomicBool,
+    /// Since when the store counts again that knows less than this node, ms after `started`; [`NEVER`] where it always did.
+    doubted_ms: AtomicU64,
     /// Wakes the keeper: the link has failed, or it is to end.
     news: Notify,
     ended: AtomicBool,
@@ -130,6 +139,8 @@ struct Shared {
     blocks: ArcSwap<AddressBlocks>,
     users: Mutex<HashMap<Arc<str>, User>>,
     keys: Mutex<HashMap<Box<str>, ApiKeyRecord>>,
+    /// Tokens that are known to be denied. They stay so, whatever becomes of the store.
+    denied: Mutex<HashMap<TokenHash, ()>>,
     /// Not kept alive by its store: it knows the sessions, which know the store.
     roster: OnceLock<Weak<dyn Roster>>,
 }
@@ -165,13 +176,66 @@ impl Shared {
         self.roster.get()?.upgrade()
     }
 
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
     fn go_away(&self) {
         if self.up.swap(false, Ordering::AcqRel) {
             // Relaxed: a time to look at.
-            self.away_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+            self.away_ms.store(self.now_ms(), Ordering::Relaxed);
             tracing::warn!("the entitlement store is away");
         }
         self.news.notify_one();
+    }
+
+    // Relaxed, in these: times that a decision looks at, and nothing behind them.
+
+    /// What the store held is gone.
+    fn lose(&self) {
+        self.lost_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.doubted_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn lost_at(&self) -> u64 {
+        self.lost_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is so short a time since then that what is missing says nothing.
+    fn has_lost(&self) -> bool {
+        let lost = self.lost_at();
+        lost != NEVER && self.now_ms() - lost <= self.settings.grace.as_millis() as u64
+    }
+
+    /// The store counts again.
+    fn end_alone(&self) {
+        if self.counts_alone.swap(false, Ordering::Relaxed) {
+            self.doubted_ms.store(self.now_ms(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the store may have counted less than this node has within these quotas' time.
+    fn knows_less(&self, quotas: &[Quota]) -> bool {
+        let doubted = self.doubted_ms.load(Ordering::Relaxed);
+        let longest_s = quotas.iter().map(|quota| quota.length_s).max().unwrap_or_default();
+        doubted != NEVER && self.now_ms() - doubted <= (u64::from(longest_s) + 60) * 1_000
+    }
+
+    fn deny(&self, token: TokenHash) {
+        let mut denied = locked(&self.denied);
+        make_room(&mut denied);
+        denied.insert(token, ());
+    }
+
+    async fn is_denied(&self, token: TokenHash) -> Result<bool, StoreError> {
+        if locked(&self.denied).contains_key(&token) {
+            return Ok(true);
+        }
+        let denied = self.ask(redis::cmd("EXISTS").arg(self.names.denied(&token))).await?;
+        if denied {
+            self.deny(token);
+        }
+        Ok(denied)
     }
 
     /// Waits for an answer, as long as one may take, and counts failures.
@@ -246,7 +310,7 @@ impl Shared {
         }
     }
 
-    async fn read_blocks(&self) -> Result<bool, StoreError> {
+    async fn read_blocks(&self) -> Result<AddressBlocks, StoreError> {
         let fields: Vec<(String, String)> = self.ask(redis::cmd("HGETALL").arg(IP_BLOCKLIST)).await?;
         let networks = fields.into_iter().filter_map(|(network, reason)| match crate::parse_network(&network) {
             Ok(network) => Some((network, reason.into_boxed_str())),
@@ -255,12 +319,7 @@ impl Shared {
                 None
             }
         });
-        let blocks = AddressBlocks::new(networks);
-        if **self.blocks.load() == blocks {
-            return Ok(false);
-        }
-        self.blocks.store(Arc::new(blocks));
-        Ok(true)
+        Ok(AddressBlocks::new(networks))
     }
 
     fn member(&self, node: &str, number: u64) -> String {
@@ -349,12 +408,16 @@ impl Redis {
             away_ms: AtomicU64::new(0),
             started: Instant::now(),
             failures: AtomicU32::new(0),
+            lost_ms: AtomicU64::new(NEVER),
+            counts_alone: AtomicBool::new(false),
+            doubted_ms: AtomicU64::new(NEVER),
             news: Notify::new(),
             ended: AtomicBool::new(false),
             limiter: Limiter::default(),
             blocks: ArcSwap::default(),
             users: Mutex::default(),
             keys: Mutex::default(),
+            denied: Mutex::default(),
             roster: OnceLock::new(),
         });
         let (closes, queue) = mpsc::channel(CLOSES_MAX);
@@ -472,18 +535,26 @@ impl Store for Redis {
         Box::pin(async move {
             shared.check_up()?;
             let denied = async {
-                match &token {
+                match token {
                     None => Ok(false),
-                    Some(token) => shared.ask(redis::cmd("EXISTS").arg(shared.names.denied(token))).await,
+                    Some(token) => shared.is_denied(token).await,
                 }
             };
             let (user, denied) = futures_util::future::join(shared.read_user(&id), denied).await;
-            Ok(UserLookup { user: user?, token_denied: denied? })
+            let user = user?;
+            if user.is_none() && !shared.has_lost() {
+                locked(&shared.users).remove(&id);
+            }
+            Ok(UserLookup { user, token_denied: denied? })
         })
     }
 
     fn remembered_user(&self, id: &str) -> Option<User> {
         locked(&self.shared.users).get(id).cloned()
+    }
+
+    fn remembers_denied(&self, token: &TokenHash) -> bool {
+        locked(&self.shared.denied).contains_key(token)
     }
 
     fn remembered_key(&self, prefix: &str) -> Option<ApiKeyRecord> {
@@ -537,7 +608,14 @@ impl Store for Redis {
                     let [allowed, length_s, limit, remaining, resets_ms, retry_ms] = answer;
                     if allowed == 1 && charge.cost > 0 {
                         // So that this node's own count goes on where the store leaves off.
-                        shared.limiter.note(&charge, wall_ms());
+                        if !shared.knows_less(&quotas) {
+                            shared.limiter.note(&charge, wall_ms());
+                        } else {
+                            let own = shared.limiter.take(&charge, wall_ms());
+                            if !own.allowed {
+                                return own;
+                            }
+                        }
                     }
                     return Verdict {
                         allowed: allowed == 1,
@@ -548,6 +626,8 @@ impl Store for Redis {
                     };
                 }
             }
+            // Relaxed: looked at when the store is back.
+            shared.counts_alone.store(true, Ordering::Relaxed);
             shared.limiter.take(&charge, wall_ms())
         })
     }
@@ -565,7 +645,14 @@ impl Store for Redis {
             list.arg(shared.names.sessions(node)).arg(&member).arg(&*session.user);
             let mut open = OPEN.key(shared.names.connections(&session.user));
             open.arg(&member).arg(session.connections_max);
-            let (listed, opened) = futures_util::future::join(shared.ask::<()>(&list), shared.run::<u64>(&open)).await;
+            let opening = async {
+                match shared.run::<u64>(&open).await {
+                    // Once more, since whether there is a place cannot be known otherwise; twice does not take two.
+                    Err(_) if shared.is_up() => shared.run::<u64>(&open).await,
+                    opened => opened,
+                }
+            };
+            let (listed, opened) = futures_util::future::join(shared.ask::<()>(&list), opening).await;
             match (listed, opened) {
                 (_, Ok(0)) => {
                     let unlist =
