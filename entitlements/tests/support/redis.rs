@@ -1,8 +1,10 @@
 //! Real servers of Redis on free ports of loopback, without files, ended when dropped.
 
-#![allow(unreachable_pub)]
+// Each test file uses its part of this.
+#![allow(dead_code, unreachable_pub)]
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,19 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Server {
     child: Child,
     pub port: u16,
-    directory: std::path::PathBuf,
+    directory: PathBuf,
+    arguments: Vec<String>,
+}
+
+fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--dir", directory.to_str().unwrap()])
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 fn free_port() -> u16 {
@@ -50,15 +64,8 @@ impl Server {
     pub fn start_on(port: u16, arguments: &[&str]) -> Server {
         let directory = std::env::temp_dir().join(format!("gateway-redis-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--dir", directory.to_str().unwrap()])
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Server { child, port, directory };
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let server = Server { child: spawn(port, &directory, &arguments), port, directory, arguments };
         wait_until("a server of Redis", || server.cli(&["PING"]).trim() == "PONG");
         server
     }
@@ -69,9 +76,19 @@ impl Server {
 
     /// What `redis-cli` prints for a command.
     pub fn cli(&self, command: &[&str]) -> String {
-        let output =
-            Command::new("redis-cli").args(["-c", "-p", &self.port.to_string()]).args(command).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        ask(self.port, command)
+    }
+
+    /// Ends it as a power cut does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again where it was, with what it has written to its directory.
+    pub fn start_again(&mut self) {
+        self.child = spawn(self.port, &self.directory, &self.arguments);
+        wait_until("a server of Redis", || self.cli(&["PING"]).trim() == "PONG");
     }
 
     pub fn signal(&self, signal: &str) {
@@ -101,6 +118,69 @@ pub fn cluster() -> Vec<Server> {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
     wait_until("the cluster", || servers.iter().all(|server| server.cli(&["CLUSTER", "INFO"]).contains("state:ok")));
     servers
+}
+
+/// A server, its replica, and three sentinels that watch them.
+pub struct Sentinels {
+    pub master: Server,
+    pub replica: Server,
+    sentinels: Vec<Child>,
+    pub ports: Vec<u16>,
+    directory: PathBuf,
+}
+
+impl Sentinels {
+    pub const NAME: &str = "mymaster";
+
+    pub fn start() -> Sentinels {
+        let master = Server::start(&[]);
+        let replica = Server::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+        let directory = std::env::temp_dir().join(format!("gateway-sentinels-{}-{}", std::process::id(), master.port));
+        std::fs::create_dir_all(&directory).unwrap();
+        let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let watch = |port: &u16| {
+            let (file, name) = (directory.join(format!("{port}.conf")), Sentinels::NAME);
+            let rules = format!(
+                "port {port}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {} 2\n\
+                 sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 3000\n",
+                master.port
+            );
+            std::fs::write(&file, rules).unwrap();
+            let mut sentinel = Command::new("redis-server");
+            sentinel.arg(&file).arg("--sentinel").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        let sentinels = ports.iter().map(watch).collect();
+        let all = Sentinels { master, replica, sentinels, ports, directory };
+        wait_until("the sentinels to know each other and the replica", || {
+            all.ports.iter().all(|port| {
+                let seen = ask(*port, &["SENTINEL", "MASTER", Sentinels::NAME]);
+                let fields: Vec<&str> = seen.lines().collect();
+                let value = |name| fields.chunks(2).find(|field| field[0] == name).map(|field| field[1]);
+                value("num-slaves") == Some("1") && value("num-other-sentinels") == Some("2")
+            })
+        });
+        all
+    }
+
+    pub fn urls(&self) -> Vec<String> {
+        self.ports.iter().map(|port| format!("redis://127.0.0.1:{port}")).collect()
+    }
+}
+
+impl Drop for Sentinels {
+    fn drop(&mut self) {
+        for sentinel in &mut self.sentinels {
+            let _ = sentinel.kill();
+            let _ = sentinel.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// What `redis-cli` prints for a command.
+fn ask(port: u16, command: &[&str]) -> String {
+    let output = Command::new("redis-cli").args(["-c", "-p", &port.to_string()]).args(command).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Looks until a condition holds.

@@ -10,6 +10,7 @@
 pub mod client;
 pub mod polled;
 pub mod program;
+pub mod redis;
 pub mod tls;
 pub mod venue;
 
@@ -64,7 +65,13 @@ pub struct Running {
 /// Starts a gateway with these keys set; later ones replace earlier ones.
 #[track_caller]
 pub fn start(settings: &[(&str, &str)]) -> Running {
-    let config = Config::load(None, environment(settings), None).unwrap();
+    start_from(None, settings)
+}
+
+/// The same, for what only a file can say.
+#[track_caller]
+pub fn start_from(file: Option<&Path>, settings: &[(&str, &str)]) -> Running {
+    let config = Config::load(file, environment(settings), None).unwrap();
     let gateway = Gateway::start(&config, None).unwrap();
     let users = gateway.entrance().credentials().unwrap();
     let tls_address = gateway.tls_clients().first().copied();

@@ -46,6 +46,8 @@ struct Keeper {
     shared: Arc<Shared>,
     /// Whether the store was up before: then a missing lease means that the database was lost.
     was_up: Cell<bool>,
+    /// Whether the store is yet to hear again of everything, since it lost what it held.
+    behind: Cell<bool>,
     /// Sessions that were registered and not live at the last comparison. A client that is signing in is so for a moment; who
     /// still is at the next one is taken back.
     suspects: RefCell<HashSet<String>>,
@@ -62,6 +64,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut closes: mpsc::Receiver<Close>) 
     let keeper = Keeper {
         shared,
         was_up: Cell::new(false),
+        behind: Cell::new(false),
         suspects: RefCell::default(),
         bereft: RefCell::default(),
         comparing: Mutex::default(),
@@ -120,7 +123,9 @@ impl Keeper {
         self.compare_sessions().await?;
         self.look_at_blocks().await?;
         self.look_at_users().await?;
-        self.look_at_tokens().await
+        self.look_at_tokens().await?;
+        self.behind.set(false);
+        Ok(())
     }
 
     /// Works until the store is away or not wanted any more. What is announced, and who leaves, does not wait for a look at
@@ -216,6 +221,7 @@ impl Keeper {
 
     fn lose(&self) {
         tracing::warn!("the entitlement store has lost what it held");
+        self.behind.set(true);
         self.shared.lose();
     }
 
@@ -227,19 +233,17 @@ impl Keeper {
 
     /// Writes everything anew that this node has in the store, where the store has lost it.
     async fn look_at_lease(&self) -> Result<(), StoreError> {
-        if self.has_lease().await? {
-            return Ok(());
+        if !self.has_lease().await? {
+            self.renew_lease().await?;
         }
-        self.renew_lease().await?;
-        self.synchronise().await
+        if self.behind.get() {
+            self.synchronise().await?;
+        }
+        Ok(())
     }
 
     async fn keep_lease(&self) -> Result<(), StoreError> {
-        let lost = self.shared.lost_at();
         self.renew_lease().await?;
-        if self.shared.lost_at() != lost {
-            self.synchronise().await?;
-        }
         self.bury_the_dead().await
     }
 
@@ -469,7 +473,7 @@ impl Keeper {
         }
         if lost {
             tracing::warn!("the entitlement store has lost a part of what it held");
-            self.compare_sessions().await?;
+            self.behind.set(true);
         }
         Ok(gone)
     }

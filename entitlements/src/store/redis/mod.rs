@@ -197,13 +197,9 @@ impl Shared {
         self.doubted_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    fn lost_at(&self) -> u64 {
-        self.lost_ms.load(Ordering::Relaxed)
-    }
-
     /// Whether it is so short a time since then that what is missing says nothing.
     fn has_lost(&self) -> bool {
-        let lost = self.lost_at();
+        let lost = self.lost_ms.load(Ordering::Relaxed);
         lost != NEVER && self.now_ms() - lost <= self.settings.grace.as_millis() as u64
     }
 
