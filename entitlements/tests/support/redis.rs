@@ -104,10 +104,12 @@ impl Drop for Server {
     }
 }
 
+const CLUSTERED: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+
 /// Three masters with a replica each.
 pub fn cluster() -> Vec<Server> {
     let servers: Vec<Server> =
-        (0..6).map(|_| Server::start(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])).collect();
+        (0..6).map(|_| Server::start(&[&CLUSTERED[..], &["--repl-diskless-sync-delay", "0"]].concat())).collect();
     let addresses: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
     let made = Command::new("redis-cli")
         .args(["--cluster", "create"])
@@ -117,6 +119,10 @@ pub fn cluster() -> Vec<Server> {
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
     wait_until("the cluster", || servers.iter().all(|server| server.cli(&["CLUSTER", "INFO"]).contains("state:ok")));
+    // A replica that has never had its master's data does not take its place.
+    wait_until("the replicas", || {
+        servers[3..].iter().all(|s| s.cli(&["INFO", "replication"]).contains("link_status:up"))
+    });
     servers
 }
 
@@ -134,7 +140,8 @@ impl Sentinels {
 
     pub fn start() -> Sentinels {
         let master = Server::start(&[]);
-        let replica = Server::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+        let replica =
+            Server::start(&["--replicaof", "127.0.0.1", &master.port.to_string(), "--repl-diskless-sync-delay", "0"]);
         let directory = std::env::temp_dir().join(format!("gateway-sentinels-{}-{}", std::process::id(), master.port));
         std::fs::create_dir_all(&directory).unwrap();
         let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();

@@ -20,11 +20,14 @@ use crate::principal::{User, is_user_id};
 use crate::store::{Change, LiveSession, SessionRecord, StoreError};
 use crate::token::TokenHash;
 
-/// What is asked for at the same time.
-const CHUNK: usize = 256;
+/// Records, tokens or closed sessions that are asked for at the same time: few enough for each to be answered in time.
+const CHUNK: usize = 64;
 
-/// A look at everything takes at least so long for each chunk: 25,600 records or tokens a second at most.
-const CHUNK_PAUSE: Duration = Duration::from_millis(10);
+/// Sessions that are registered at the same time, with five commands each.
+const SESSIONS: usize = 32;
+
+/// A look at everything takes at least so long for each chunk: 12,800 records or tokens a second at most.
+const CHUNK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Announcements that are taken in together.
 const HEARD: usize = 4_096;
@@ -307,10 +310,10 @@ impl Keeper {
         let live: Vec<LiveSession> = roster.sessions().await;
         let members: HashSet<String> = live.iter().map(|session| shared.member(node, session.number)).collect();
         // All of them: a part of the store may have been lost, and what describes a session would end.
-        for chunk in live.chunks(CHUNK) {
+        for chunk in live.chunks(SESSIONS) {
             let begun = Instant::now();
             all(chunk.iter().map(|session| self.register(session))).await?;
-            self.pause(chunk.len(), begun).await;
+            self.pause(begun).await;
         }
         let not_live = registered.into_iter().filter(|(member, _)| !members.contains(member));
         let (gone, suspects): (Vec<_>, Vec<_>) =
@@ -319,9 +322,9 @@ impl Keeper {
         self.take_back(node, &gone).await
     }
 
-    /// Leaves room for others after a full chunk; not while the store comes up, which everybody waits for.
-    async fn pause(&self, chunk: usize, begun: Instant) {
-        if chunk == CHUNK && self.shared.is_up() {
+    /// Leaves room for others after a chunk; not while the store comes up, which everybody waits for.
+    async fn pause(&self, begun: Instant) {
+        if self.shared.is_up() {
             tokio::time::sleep(CHUNK_PAUSE.saturating_sub(begun.elapsed())).await;
         }
     }
@@ -441,7 +444,7 @@ impl Keeper {
                 changes.extend(gone.into_iter().map(Change::Gone));
             }
             self.tell(changes);
-            self.pause(chunk.len(), begun).await;
+            self.pause(begun).await;
         }
         Ok(())
     }
@@ -488,7 +491,7 @@ impl Keeper {
             let denied = all(chunk.iter().map(|token| self.shared.is_denied(*token))).await?;
             let denied = chunk.iter().zip(denied).filter(|(_, denied)| *denied);
             self.tell(denied.map(|(token, _)| Change::Token(*token)).collect());
-            self.pause(chunk.len(), begun).await;
+            self.pause(begun).await;
         }
         Ok(())
     }

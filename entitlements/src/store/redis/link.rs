@@ -114,10 +114,14 @@ impl Place {
                     Link::One(client.get_multiplexed_async_connection_with_config(&config).await?)
                 }
                 RedisMode::Cluster => {
+                    // Within the time that an answer has, where a node has just gone or a slot was moved.
+                    let timeout_ms = self.timeout.as_millis() as u64 / 4;
                     let client = ClusterClient::builder(self.servers.clone())
                         .connection_timeout(CONNECT_TIMEOUT)
                         .response_timeout(self.timeout)
                         .retries(3)
+                        .min_retry_wait(5)
+                        .max_retry_wait(timeout_ms.max(10))
                         .build()?;
                     Link::Cluster(client.get_async_connection().await?)
                 }
