@@ -47,6 +47,9 @@ const CLOSES_MAX: usize = 65_536;
 /// Users and keys that are remembered for while the store is away; some 200 bytes each.
 const REMEMBERED_MAX: usize = 100_000;
 
+/// How long an answer may take while nobody but the keeper asks: it has much to ask, and nobody waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A moment that has not been.
 const NEVER: u64 = u64::MAX;
 
@@ -55,6 +58,8 @@ const SESSION_TTL_S: u64 = 24 * 3_600;
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("take.lua")));
 static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("open.lua")));
+/// What it returns of a connection that was not there.
+const NEWLY: u64 = 2;
 static CLOSE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("close.lua")));
 static RECORD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("record.lua")));
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("put.lua")));
@@ -236,8 +241,8 @@ impl Shared {
 
     /// Waits for an answer, as long as one may take, and counts failures.
     async fn answer<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, StoreError> {
-        let answer = tokio::time::timeout(self.settings.timeout, answer).await;
-        match answer {
+        let patience = if self.is_up() { self.settings.timeout } else { self.settings.timeout.max(PATIENCE) };
+        match tokio::time::timeout(patience, answer).await {
             Ok(Ok(answer)) => {
                 // Relaxed: a count. Not written where it is so already, so that the line stays shared.
                 if self.failures.load(Ordering::Relaxed) != 0 {
