@@ -7,7 +7,6 @@
 #![cfg(feature = "redis")]
 
 #[path = "support/redis.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
 mod support;
 
 use std::cell::RefCell;
