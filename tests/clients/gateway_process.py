@@ -32,7 +32,13 @@ def environment(directory: Path, **settings) -> dict[str, str]:
 
     Settings are keys of the configuration, with `__` for a dot."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    settings = {"server__listen": "127.0.0.1:0", "admin__listen": "127.0.0.1:0", **settings}
+    settings = {
+        "server__listen": "127.0.0.1:0",
+        "admin__listen": "127.0.0.1:0",
+        # All tests come from one address, and some are refused on purpose.
+        "entitlements__sign_ins__attempts_max": 100_000,
+        **settings,
+    }
     overrides = {f"GATEWAY_{key.upper()}": str(value) for key, value in settings.items()}
     return {**inherited, "XDG_STATE_HOME": str(directory / "state"), **overrides}
 
