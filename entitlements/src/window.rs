@@ -32,6 +32,12 @@ const fn width_ms(length_s: u32) -> u64 {
     length_s as u64 * 1_000 / BUCKETS as u64
 }
 
+/// After how long nothing that is counted now is in a window of `length_s` any more.
+#[cfg(feature = "redis")]
+pub(crate) const fn kept_ms(length_s: u32) -> u64 {
+    SLOTS as u64 * width_ms(length_s)
+}
+
 impl Window {
     /// Forgets the buckets that have left the window by `now_ms`. A clock that goes back changes nothing.
     fn advance(&mut self, length_s: u32, now_ms: u64) {
