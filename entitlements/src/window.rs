@@ -85,6 +85,16 @@ impl Window {
         ((after + BUCKETS as u64) * width_ms(length_s)).saturating_sub(now_ms)
     }
 
+    /// After how many ms the window will hold nothing; 0 where it does.
+    pub(crate) fn empties_in_ms(&mut self, length_s: u32, now_ms: u64) -> u64 {
+        if self.total(length_s, now_ms) == 0 {
+            return 0;
+        }
+        let is_counted = |after: &u64| self.counts[((self.newest - after) % SLOTS as u64) as usize] > 0;
+        let after = (0..=self.newest.min(BUCKETS as u64)).find(is_counted).unwrap_or(0);
+        ((self.newest - after + SLOTS as u64) * width_ms(length_s)).saturating_sub(now_ms)
+    }
+
     /// Whether nothing is counted any more at `now_ms`.
     pub(crate) fn is_empty(&mut self, length_s: u32, now_ms: u64) -> bool {
         self.total(length_s, now_ms) == 0
@@ -139,6 +149,7 @@ mod tests {
                 let wait = window.clone().falls_to_in_ms(60, now, most);
                 prop_assert!(window.clone().total(60, now + wait) <= most);
                 prop_assert!(wait == 0 || window.clone().total(60, now + wait - 1) > most);
+                prop_assert_eq!(window.clone().empties_in_ms(60, now), window.clone().falls_to_in_ms(60, now, 0));
             }
         }
     }
