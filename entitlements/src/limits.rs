@@ -1,14 +1,14 @@
 //! Counted limits: what is metered, of whom, and what came of it. Who counts is the [`Store`](crate::Store): the gateways of a
 //! fleet together in Redis, one gateway alone in its memory ([`Limiter`]).
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use std::collections::HashMap;
 
 use crate::window::Window;
 
@@ -89,6 +89,12 @@ pub struct Charge {
     pub cost: u32,
 }
 
+impl Charge {
+    fn limited(&self) -> impl Iterator<Item = Quota> + '_ {
+        self.quotas.iter().copied().filter(|quota| !quota.is_unlimited())
+    }
+}
+
 /// The answer to a [`Charge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -161,59 +167,62 @@ impl Limiter {
 
     /// Decides a charge at `now_ms` and counts it where it is allowed.
     pub fn take(&self, charge: &Charge, now_ms: UnixMs) -> Verdict {
-        self.decide(charge, now_ms, false)
+        self.with_windows(charge, now_ms, |windows| decide(windows, charge, now_ms)).unwrap_or(Verdict::UNLIMITED)
     }
 
     /// Counts what was allowed elsewhere, also above the limit.
     pub fn note(&self, charge: &Charge, now_ms: UnixMs) {
-        self.decide(charge, now_ms, true);
+        self.with_windows(charge, now_ms, |windows| count(windows, charge, now_ms));
     }
 
-    fn decide(&self, charge: &Charge, now_ms: UnixMs, allowed_already: bool) -> Verdict {
-        let limited = || charge.quotas.iter().filter(|quota| !quota.is_unlimited());
-        if limited().next().is_none() {
-            return Verdict::UNLIMITED;
-        }
+    /// What is done with the windows of the charge's subject and meter; `None` where nothing limits it.
+    fn with_windows<T>(&self, charge: &Charge, now_ms: UnixMs, with: impl FnOnce(&mut Vec<Counted>) -> T) -> Option<T> {
+        charge.limited().next()?;
         let mut part = self.part(&charge.subject).lock().unwrap_or_else(PoisonError::into_inner);
         part.sweep(now_ms);
-        let windows = part.counted.entry((charge.subject.clone(), charge.meter)).or_default();
-        let cost = charge.cost.max(1);
-        let mut verdict: Option<Verdict> = None;
-        for quota in limited() {
-            let window = window_of(windows, quota.length_s);
-            let total = window.total(quota.length_s, now_ms);
-            let allowed = allowed_already || total.saturating_add(cost) <= quota.limit;
-            let room_for = quota.limit.saturating_sub(cost);
-            let ms = |ms| Duration::from_millis(ms);
-            let this = Verdict {
-                allowed,
-                quota: *quota,
-                remaining: quota.limit.saturating_sub(total),
-                resets_in: ms(window.falls_to_in_ms(quota.length_s, now_ms, 0)),
-                retry_after: if allowed {
-                    Duration::ZERO
-                } else {
-                    ms(window.falls_to_in_ms(quota.length_s, now_ms, room_for).max(1))
-                },
-            };
-            let tighter = |before: &Verdict| {
-                (this.allowed, std::cmp::Reverse(this.retry_after), this.remaining)
-                    < (before.allowed, std::cmp::Reverse(before.retry_after), before.remaining)
-            };
-            if verdict.as_ref().is_none_or(tighter) {
-                verdict = Some(this);
-            }
+        Some(with(part.counted.entry((charge.subject.clone(), charge.meter)).or_default()))
+    }
+}
+
+fn decide(windows: &mut Vec<Counted>, charge: &Charge, now_ms: UnixMs) -> Verdict {
+    let cost = charge.cost.max(1);
+    let mut verdict: Option<Verdict> = None;
+    for quota in charge.limited() {
+        let window = window_of(windows, quota.length_s);
+        let total = window.total(quota.length_s, now_ms);
+        let allowed = total.saturating_add(cost) <= quota.limit;
+        let retry_after_ms = match allowed {
+            true => 0,
+            false => window.falls_to_in_ms(quota.length_s, now_ms, quota.limit.saturating_sub(cost)).max(1),
+        };
+        let this = Verdict {
+            allowed,
+            quota,
+            remaining: quota.limit.saturating_sub(total),
+            resets_in: Duration::ZERO,
+            retry_after: Duration::from_millis(retry_after_ms),
+        };
+        let tighter = |before: &Verdict| {
+            (this.allowed, Reverse(this.retry_after), this.remaining)
+                < (before.allowed, Reverse(before.retry_after), before.remaining)
+        };
+        if verdict.as_ref().is_none_or(tighter) {
+            verdict = Some(this);
         }
-        let mut verdict = verdict.unwrap_or(Verdict::UNLIMITED);
-        if verdict.allowed && charge.cost > 0 {
-            for quota in limited() {
-                window_of(windows, quota.length_s).add(quota.length_s, now_ms, charge.cost);
-            }
-            verdict.remaining = verdict.remaining.saturating_sub(charge.cost);
-            let length_s = verdict.quota.length_s;
-            verdict.resets_in = Duration::from_millis(window_of(windows, length_s).falls_to_in_ms(length_s, now_ms, 0));
-        }
-        verdict
+    }
+    let mut verdict = verdict.unwrap_or(Verdict::UNLIMITED);
+    if verdict.allowed && charge.cost > 0 {
+        count(windows, charge, now_ms);
+        verdict.remaining = verdict.remaining.saturating_sub(charge.cost);
+    }
+    let length_s = verdict.quota.length_s;
+    verdict.resets_in = Duration::from_millis(window_of(windows, length_s).empties_in_ms(length_s, now_ms));
+    verdict
+}
+
+fn count(windows: &mut Vec<Counted>, charge: &Charge, now_ms: UnixMs) {
+    for quota in charge.limited() {
+        window_of(windows, quota.length_s).add(quota.length_s, now_ms, charge.cost);
     }
 }
 

@@ -32,6 +32,12 @@ const fn width_ms(length_s: u32) -> u64 {
     length_s as u64 * 1_000 / BUCKETS as u64
 }
 
+/// After how long nothing that is counted now is in a window of `length_s` any more.
+#[cfg(feature = "redis")]
+pub(crate) const fn kept_ms(length_s: u32) -> u64 {
+    SLOTS as u64 * width_ms(length_s)
+}
+
 impl Window {
     /// Forgets the buckets that have left the window by `now_ms`. A clock that goes back changes nothing.
     fn advance(&mut self, length_s: u32, now_ms: u64) {
@@ -77,6 +83,16 @@ impl Window {
         }
         // The bucket `after - 1` leaves with the beginning of the one that is a whole window and one further.
         ((after + BUCKETS as u64) * width_ms(length_s)).saturating_sub(now_ms)
+    }
+
+    /// After how many ms the window will hold nothing; 0 where it does.
+    pub(crate) fn empties_in_ms(&mut self, length_s: u32, now_ms: u64) -> u64 {
+        if self.total(length_s, now_ms) == 0 {
+            return 0;
+        }
+        let is_counted = |after: &u64| self.counts[((self.newest - after) % SLOTS as u64) as usize] > 0;
+        let after = (0..=self.newest.min(BUCKETS as u64)).find(is_counted).unwrap_or(0);
+        ((self.newest - after + SLOTS as u64) * width_ms(length_s)).saturating_sub(now_ms)
     }
 
     /// Whether nothing is counted any more at `now_ms`.
@@ -133,6 +149,7 @@ mod tests {
                 let wait = window.clone().falls_to_in_ms(60, now, most);
                 prop_assert!(window.clone().total(60, now + wait) <= most);
                 prop_assert!(wait == 0 || window.clone().total(60, now + wait - 1) > most);
+                prop_assert_eq!(window.clone().empties_in_ms(60, now), window.clone().falls_to_in_ms(60, now, 0));
             }
         }
     }

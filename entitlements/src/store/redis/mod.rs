@@ -37,6 +37,7 @@ use crate::limits::{Charge, Limiter, Quota, Verdict};
 use crate::principal::{User, is_user_id};
 use crate::record::RecordError;
 use crate::token::TokenHash;
+use crate::window::kept_ms;
 
 /// Answers in a row that may fail before the store counts as away.
 const FAILURES_MAX: u32 = 5;
@@ -601,7 +602,8 @@ impl Store for Redis {
         Box::pin(async move {
             if shared.is_up() {
                 let mut take = TAKE.key(shared.names.counted(&charge.subject, charge.meter));
-                take.arg(charge.cost);
+                let longest_s = quotas.iter().map(|quota| quota.length_s).max().unwrap_or(0);
+                take.arg(charge.cost).arg(kept_ms(longest_s));
                 for quota in &quotas {
                     take.arg(quota.length_s).arg(quota.limit);
                 }
