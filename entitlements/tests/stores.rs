@@ -289,6 +289,24 @@ fn changes(server: &Server, one: &Arc<Redis>, two: &Arc<Redis>) {
     });
     let after = block_on(one.record(dora)).unwrap().unwrap();
     assert_eq!((after.version, after.channels), (before + u64::from(changers), Some(5 + changers)));
+    // Whichever version is asked for, what came in between is not undone.
+    for (version, expected) in [(None, after.version + 2), (Some(99), 99)] {
+        let calls = AtomicU32::new(0);
+        let late = |before: Option<&User>| -> Changed {
+            if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                let faster = User { real_time: Some(true), ..before.cloned().unwrap() };
+                let faster = User { version: faster.version + 1, ..faster };
+                // On a thread of its own: this one is within a runtime.
+                let put = two.put(&faster);
+                assert_eq!(std::thread::scope(|scope| scope.spawn(|| block_on(put)).join().unwrap()), Ok(true));
+            }
+            with_channels(before, 77)
+        };
+        let changed = block_on(one.change(dora, version, late)).unwrap();
+        assert_eq!((changed.version, changed.real_time, changed.channels), (expected, Some(true), Some(77)));
+        server.cli(&["DEL", key]);
+        block_on(one.put(&User { real_time: None, ..after.clone() })).unwrap();
+    }
     // A record that cannot be understood is not changed.
     server.cli(&["SET", "entitlement:{dora}", "{}"]);
     assert!(change(None, 6).is_err_and(|error| error.to_string().contains("entitlement:{dora}: tier: ")));

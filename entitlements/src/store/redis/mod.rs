@@ -245,9 +245,10 @@ impl Shared {
         Ok(denied)
     }
 
-    /// Remembers what failed, for an operator.
+    /// Remembers what failed, in one line, for an operator.
     fn fail(&self, error: &dyn std::fmt::Display) -> StoreError {
-        *locked(&self.trouble) = Some(error.to_string());
+        let text = error.to_string();
+        *locked(&self.trouble) = Some(text.split_whitespace().collect::<Vec<_>>().join(" "));
         StoreError::Away
     }
 
