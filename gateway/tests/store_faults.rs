@@ -228,7 +228,8 @@ fn flushed() {
     }
     let server = Server::start(&[]);
     let mut fleet = Fleet::start(&single(server.port), &server, &[]);
-    let denied = fleet.token(&user(2));
+    // None that a client has signed in with: those of one second are alike.
+    let denied = fleet.gateways[0].token(&user(2), Duration::from_secs(60));
     server.cli(&["HSET", "ip_blocklist", "127.0.0.9", "abuse"]);
     server.cli(&["SET", &format!("jwt_blacklist:{}", entitlements::TokenHash::of(&denied)), "1"]);
     let path = format!("/stream?token={denied}");

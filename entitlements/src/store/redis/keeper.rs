@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::names::{CHANGES, NODES};
-use super::{Close, OPEN, Shared};
+use super::{Close, NEWLY, OPEN, Shared};
 use crate::principal::{User, is_user_id};
 use crate::store::{Change, LiveSession, SessionRecord, StoreError};
 use crate::token::TokenHash;
@@ -54,7 +54,7 @@ struct Keeper {
     /// Sessions that were registered and not live at the last comparison. A client that is signing in is so for a moment; who
     /// still is at the next one is taken back.
     suspects: RefCell<HashSet<String>>,
-    /// Users whose record was found to be lost, with the part of a cluster that it was in, and when.
+    /// Users whose record may be lost, with the part of a cluster that it was in, and since when.
     bereft: RefCell<HashMap<Arc<str>, Instant>>,
     /// Held while sessions are compared.
     comparing: Mutex<()>,
@@ -125,6 +125,10 @@ impl Keeper {
         shared.link.store(Some(Arc::new(link)));
         self.renew_lease().await?;
         self.synchronise().await?;
+        // As quick as those who ask will need it.
+        let ping = redis::cmd("PING");
+        let quick = timeout(shared.settings.timeout, shared.ask::<()>(&ping)).await;
+        quick.map_err(|_| shared.fail(&format_args!("no answer within {:?}", shared.settings.timeout)))??;
         shared.failures.store(0, Ordering::Relaxed);
         shared.end_alone();
         // Release: who sees it sees the link.
@@ -351,7 +355,10 @@ impl Keeper {
         shared.ask::<()>(&list).await?;
         // It is here already: the limit is for those who come.
         let mut open = OPEN.key(shared.names.connections(&session.user));
-        shared.run::<u64>(open.arg(&member).arg(u32::MAX)).await?;
+        if shared.run::<u64>(open.arg(&member).arg(u32::MAX)).await? == NEWLY {
+            // It came while the store was away, or the store has lost it, and the user's record beside it.
+            self.bereft.borrow_mut().entry(session.user.clone()).or_insert_with(Instant::now);
+        }
         let record = SessionRecord {
             number: session.number,
             user: session.user.clone(),

@@ -12,7 +12,7 @@ use redis::{
     TlsMode, Value,
 };
 
-use super::{RedisMode, RedisSettings};
+use super::{PATIENCE, RedisMode, RedisSettings};
 
 /// A connection that many share: cloning it is cheap, and what they ask at the same time goes out together.
 #[derive(Clone)]
@@ -75,7 +75,7 @@ impl Place {
     fn config(&self) -> AsyncConnectionConfig {
         AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout.max(PATIENCE)))
     }
 
     fn first(&self) -> RedisResult<Client> {
@@ -118,7 +118,7 @@ impl Place {
                     let timeout_ms = self.timeout.as_millis() as u64 / 4;
                     let client = ClusterClient::builder(self.servers.clone())
                         .connection_timeout(CONNECT_TIMEOUT)
-                        .response_timeout(self.timeout)
+                        .response_timeout(self.timeout.max(PATIENCE))
                         .retries(3)
                         .min_retry_wait(5)
                         .max_retry_wait(timeout_ms.max(10))

@@ -48,6 +48,9 @@ const CLOSES_MAX: usize = 65_536;
 /// Users and keys that are remembered for while the store is away; some 200 bytes each.
 const REMEMBERED_MAX: usize = 100_000;
 
+/// How long an answer may take while nobody but the keeper asks: it has much to ask, and nobody waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A moment that has not been.
 const NEVER: u64 = u64::MAX;
 
@@ -56,6 +59,8 @@ const SESSION_TTL_S: u64 = 24 * 3_600;
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("take.lua")));
 static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("open.lua")));
+/// What it returns of a connection that was not there.
+const NEWLY: u64 = 2;
 static CLOSE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("close.lua")));
 static RECORD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("record.lua")));
 
@@ -258,8 +263,8 @@ impl Shared {
 
     /// Waits for an answer, as long as one may take, and counts failures.
     async fn answer<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, StoreError> {
-        let answer = tokio::time::timeout(self.settings.timeout, answer).await;
-        match answer {
+        let patience = if self.is_up() { self.settings.timeout } else { self.settings.timeout.max(PATIENCE) };
+        match tokio::time::timeout(patience, answer).await {
             Ok(Ok(answer)) => {
                 // Relaxed: a count. Not written where it is so already, so that the line stays shared.
                 if self.failures.load(Ordering::Relaxed) != 0 {
@@ -275,7 +280,7 @@ impl Shared {
                 tracing::debug!(%error, "no answer of the entitlement store");
                 self.fail(&error);
             }
-            Err(_) => drop(self.fail(&format_args!("no answer within {:?}", self.settings.timeout))),
+            Err(_) => drop(self.fail(&format_args!("no answer within {patience:?}"))),
         }
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
             self.go_away();
