@@ -37,6 +37,6 @@ pub use store::{
     StoreError, UserLookup, Users, UsersError,
 };
 #[cfg(feature = "redis")]
-pub use store::{Redis, RedisMode, RedisSettings};
+pub use store::{ChangeError, RECORD_VERSION_MAX, Redis, RedisMode, RedisSettings};
 pub use tiers::{Kinds, Rights, Tiers};
-pub use token::{Algorithm, Claims, TokenHash, TokenKey, TokenKeyError, TokenRules, Tokens};
+pub use token::{Algorithm, Claims, TokenHash, TokenKey, TokenKeyError, TokenRules, Tokens, claimed_end};

@@ -4,9 +4,22 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::principal::{Categories, Category, Status, Tier, User, is_user_id};
+
+/// The fields of a record that are ours; the others are left as they are.
+const FIELDS: [&str; 9] = [
+    "user_id",
+    "tier",
+    "status",
+    "signal_categories",
+    "real_time_access",
+    "max_connections",
+    "max_channels",
+    "max_signals_per_day",
+    "version",
+];
 
 /// What is wrong with a record. The value is not repeated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,26 +132,45 @@ impl User {
 
     /// The record as JSON, in the form that [`User::from_json`] reads; what is as the tier has it is left out.
     pub fn to_json(&self) -> String {
-        let categories: Vec<&str> = self.categories.iter().map(Category::name).collect();
-        let mut record = json!({
-            "user_id": &*self.id,
-            "tier": self.tier.name(),
-            "status": self.status.name(),
-            "signal_categories": categories,
-            "version": self.version,
-        });
-        let optional = [
-            ("real_time_access", self.real_time.map(Value::from)),
-            ("max_connections", self.connections.map(Value::from)),
-            ("max_channels", self.channels.map(Value::from)),
-            ("max_signals_per_day", self.signals_per_day.map(Value::from)),
+        Value::Object(self.to_fields()).to_string()
+    }
+
+    /// The same, with what others have added to `kept`, a record in JSON.
+    pub fn to_json_within(&self, kept: &[u8]) -> String {
+        let mut record: Map<String, Value> = serde_json::from_slice(kept).unwrap_or_default();
+        record.retain(|name, _| !FIELDS.contains(&name.as_str()));
+        record.extend(self.to_fields());
+        Value::Object(record).to_string()
+    }
+
+    /// The record as the fields of a hash, in the form that [`User::from_hash`] reads; empty where it is as the tier has it.
+    pub fn to_hash(&self) -> [(&'static str, String); FIELDS.len()] {
+        let fields = self.to_fields();
+        FIELDS.map(|name| {
+            let value = match fields.get(name) {
+                None => String::new(),
+                Some(Value::String(text)) => text.clone(),
+                Some(Value::Array(_)) => self.categories.iter().map(Category::name).collect::<Vec<_>>().join(","),
+                Some(value) => value.to_string(),
+            };
+            (name, value)
+        })
+    }
+
+    fn to_fields(&self) -> Map<String, Value> {
+        let categories: Value = self.categories.iter().map(Category::name).collect();
+        let fields = [
+            Some(Value::from(&*self.id)),
+            Some(self.tier.name().into()),
+            Some(self.status.name().into()),
+            Some(categories),
+            self.real_time.map(Value::from),
+            self.connections.map(Value::from),
+            self.channels.map(Value::from),
+            self.signals_per_day.map(Value::from),
+            Some(self.version.into()),
         ];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                record[name] = value;
-            }
-        }
-        record.to_string()
+        FIELDS.into_iter().zip(fields).filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 }
 
@@ -214,6 +246,19 @@ mod tests {
         assert_eq!(read.categories, Categories::NONE.with(Category::Equity));
     }
 
+    #[test]
+    fn what_others_have_added_stays() {
+        let kept = br#"{"tier":"free","plan":{"since":2020},"max_channels":7,"note":null}"#;
+        let alice = User { categories: Categories::NONE, version: 2, ..User::new("alice", Tier::Premium) };
+        let changed: Value = serde_json::from_str(&alice.to_json_within(kept)).unwrap();
+        let expected = serde_json::json!({
+            "user_id": "alice", "tier": "premium", "status": "active", "signal_categories": [], "version": 2,
+            "plan": {"since": 2020}, "note": null,
+        });
+        assert_eq!(changed, expected);
+        assert_eq!(alice.to_json_within(b"nonsense"), alice.to_json());
+    }
+
     proptest! {
         #[test]
         fn what_is_written_reads_back(
@@ -237,7 +282,10 @@ mod tests {
                 signals_per_day,
                 version,
             };
-            prop_assert_eq!(User::from_json(&user.id, user.to_json().as_bytes()), Ok(user));
+            prop_assert_eq!(User::from_json(&user.id, user.to_json().as_bytes()), Ok(user.clone()));
+            let hash = user.to_hash();
+            let pairs = hash.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            prop_assert_eq!(User::from_hash(&user.id, pairs), Ok(user));
         }
 
         #[test]

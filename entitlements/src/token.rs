@@ -12,6 +12,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use serde::{Deserialize, Serialize};
 
@@ -38,10 +40,18 @@ impl TokenHash {
         TokenHash(hash)
     }
 
-    /// Reads 64 hexadecimal digits.
+    /// Reads 64 hexadecimal digits, of either case.
     pub fn from_hex(text: &str) -> Option<TokenHash> {
         parse_hex(text).map(TokenHash)
     }
+}
+
+/// When a token says that it ends (`exp`), Unix seconds. **Not verified:** it says how long to deny the token, and nothing else.
+/// `None` where it is no JSON Web Token, or has no end.
+pub fn claimed_end(token: &str) -> Option<i64> {
+    let [_, claims, _] = token.split('.').collect::<Vec<_>>()[..] else { return None };
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
+    serde_json::from_slice::<WireClaims>(&claims).ok()?.exp.map(|exp| exp.seconds())
 }
 
 /// 64 hexadecimal digits, as in the name of the deny list's key.

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use entitlements::{
-    Answer, Categories, Change, Charge, Embedded, Health, LiveSession, Meter, Quota, Redis, RedisMode, RedisSettings,
-    Roster, SessionRecord, Status, Store, Subject, Tier, TokenHash, User, Users, parse_network,
+    Answer, Categories, Change, ChangeError, Charge, Embedded, Health, LiveSession, Meter, Quota, RECORD_VERSION_MAX,
+    Redis, RedisMode, RedisSettings, Roster, SessionRecord, Status, Store, Subject, Tier, TokenHash, User, Users,
+    parse_network,
 };
 use futures_util::future::join_all;
 use support::{Server, cluster, is_here, wait_until};
@@ -222,6 +223,115 @@ fn shared(server: &Server, one: &Arc<Redis>, two: &Arc<Redis>) {
     wait_until("the block", || blocked(two).as_deref() == Some("abuse") && blocked(one).as_deref() == Some("abuse"));
     assert_eq!(block_on(one.unblock(parse_network("192.0.2.0/24").unwrap())), Ok(true));
     wait_until("the block to be over", || blocked(two).is_none());
+    // As the platform may have written it.
+    server.cli(&["HSET", "ip_blocklist", "192.0.2.9", "by hand"]);
+    wait_until("the block", || blocked(two).as_deref() == Some("by hand"));
+    assert_eq!(block_on(one.unblock(parse_network("192.0.2.9").unwrap())), Ok(true));
+    assert_eq!(block_on(one.unblock(parse_network("192.0.2.9").unwrap())), Ok(false));
+    wait_until("the block to be over", || blocked(two).is_none());
+    changes(server, one, two);
+}
+
+type Changed = Result<User, Box<dyn std::error::Error>>;
+
+fn with_channels(before: Option<&User>, channels: u32) -> Changed {
+    Ok(User { channels: Some(channels), ..before.cloned().unwrap_or_else(|| User::new("dora", Tier::Free)) })
+}
+
+/// Records that are read and put again.
+fn changes(server: &Server, one: &Arc<Redis>, two: &Arc<Redis>) {
+    let (dora, key) = (&Arc::<str>::from("dora"), "entitlement:{dora}");
+    let change = |version, channels| -> Changed {
+        block_on(one.change(dora, version, |before| with_channels(before, channels)))
+    };
+    assert_eq!(change(None, 1).unwrap().version, 1);
+    assert_eq!(change(Some(7), 2).unwrap().version, 7);
+    let error = |changed: Changed| *changed.unwrap_err().downcast::<ChangeError>().unwrap();
+    assert_eq!(error(change(Some(7), 3)), ChangeError::Outdated { version: 7, there: 7 });
+    let beyond = RECORD_VERSION_MAX + 1;
+    assert_eq!(error(change(Some(beyond), 3)), ChangeError::Version { version: beyond });
+    // What others have put into it stays, and so does its end.
+    server.cli(&["SET", key, r#"{"tier":"premium","status":"active","version":8,"plan":{"since":2020}}"#, "EX", "600"]);
+    assert_eq!(change(None, 4).unwrap().tier, Tier::Premium);
+    let kept = server.cli(&["GET", key]);
+    assert!(kept.contains(r#""plan":{"since":2020}"#) && kept.contains(r#""version":9"#), "{kept}");
+    assert!(server.cli(&["TTL", key]).trim().parse::<i64>().unwrap() > 0);
+    // And so does a hash, but for what changes.
+    server.cli(&["DEL", key]);
+    server.cli(&[
+        "HSET",
+        key,
+        "tier",
+        "premium",
+        "status",
+        "active",
+        "signal_categories",
+        r#"["crypto"]"#,
+        "plan",
+        "gold",
+    ]);
+    assert_eq!(change(None, 5).unwrap().version, 1);
+    let field = |name: &str| server.cli(&["HGET", key, name]).trim().to_owned();
+    assert_eq!(
+        ["signal_categories", "plan", "max_channels", "version"].map(field),
+        [r#"["crypto"]"#, "gold", "5", "1"]
+    );
+    // Others come in between: each change is made, and none is undone.
+    let (before, changers) = (block_on(one.record(dora)).unwrap().unwrap().version, 8);
+    std::thread::scope(|scope| {
+        for number in 0..changers {
+            let store = if number % 2 == 0 { one } else { two };
+            scope.spawn(move || {
+                let more = |before: Option<&User>| with_channels(before, before.unwrap().channels.unwrap() + 1);
+                block_on(store.change(dora, None, more)).unwrap();
+            });
+        }
+    });
+    let after = block_on(one.record(dora)).unwrap().unwrap();
+    assert_eq!((after.version, after.channels), (before + u64::from(changers), Some(5 + changers)));
+    // Whichever version is asked for, what came in between is not undone.
+    for (version, expected) in [(None, after.version + 2), (Some(99), 99)] {
+        let calls = AtomicU32::new(0);
+        let late = |before: Option<&User>| -> Changed {
+            if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                let faster = User { real_time: Some(true), ..before.cloned().unwrap() };
+                let faster = User { version: faster.version + 1, ..faster };
+                // On a thread of its own: this one is within a runtime.
+                let put = two.put(&faster);
+                assert_eq!(std::thread::scope(|scope| scope.spawn(|| block_on(put)).join().unwrap()), Ok(true));
+            }
+            with_channels(before, 77)
+        };
+        let changed = block_on(one.change(dora, version, late)).unwrap();
+        assert_eq!((changed.version, changed.real_time, changed.channels), (expected, Some(true), Some(77)));
+        server.cli(&["DEL", key]);
+        block_on(one.put(&User { real_time: None, ..after.clone() })).unwrap();
+    }
+    // A record that cannot be understood is not changed.
+    server.cli(&["SET", "entitlement:{dora}", "{}"]);
+    assert!(change(None, 6).is_err_and(|error| error.to_string().contains("entitlement:{dora}: tier: ")));
+}
+
+#[test]
+fn what_failed_can_be_told() {
+    if !is_here() {
+        return;
+    }
+    let server = Server::start(&[]);
+    server.cli(&["CONFIG", "SET", "requirepass", "a password"]);
+    let of = |password: Option<&str>, url: String| {
+        let redis = Redis::start(RedisSettings {
+            password: password.map(str::to_owned),
+            ..settings(vec![url], RedisMode::Single)
+        });
+        let redis = redis.unwrap();
+        wait_until("an attempt to connect", || redis.trouble().is_some());
+        redis.trouble().unwrap()
+    };
+    assert!(of(None, server.url()).contains("NOAUTH"));
+    let wrong = of(Some("another one"), server.url());
+    assert!(wrong.contains("authentication failed") && !wrong.contains("another"), "{wrong}");
+    assert!(of(None, "redis://127.0.0.1:1".to_owned()).contains("refused"));
 }
 
 #[test]

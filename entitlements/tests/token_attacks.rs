@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
     EcdsaSigningAlgorithm, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
 };
-use entitlements::{Algorithm, Claims, IssueError, Refusal, TokenKey, TokenKeyError, TokenRules, Tokens};
+use entitlements::{Algorithm, Claims, IssueError, Refusal, TokenKey, TokenKeyError, TokenRules, Tokens, claimed_end};
 use proptest::prelude::*;
 
 const NOW: i64 = 1_763_654_400;
@@ -383,6 +383,16 @@ fn issued_tokens_are_accepted_until_they_end() {
     }
     let verify_only = only(TokenKey::new("rs", Algorithm::RS256, rsa_public_pem(&RSA).as_bytes()).unwrap());
     assert_eq!(verify_only.issue("alice", Duration::from_secs(60), NOW), Err(IssueError::NoSigningKey));
+}
+
+#[test]
+fn when_a_token_ends_can_be_read_without_its_key() {
+    let token = TOKENS.issue("alice", Duration::from_secs(60), NOW).unwrap();
+    assert_eq!(claimed_end(&token), Some(NOW + 60));
+    let unsigned = |claims: &str| claimed_end(&format!("e30.{}.", url(claims.as_bytes())));
+    assert_eq!(unsigned(r#"{"exp":1763658000.75}"#), Some(1_763_658_000));
+    assert_eq!([unsigned("{}"), unsigned(r#"{"exp":"soon"}"#), unsigned("[")], [None; 3]);
+    assert_eq!(["", "a.b", "a.b.c", &format!("{token}.")].map(claimed_end), [None; 4]);
 }
 
 /// `openssl genrsa 1024 | openssl rsa -pubout`

@@ -3,18 +3,25 @@
 //! Deliberately absent: settings. Apart from `--replay` and its companions, which are for trying things out,
 //! every setting is a key of the configuration.
 
+mod entitlement;
+mod key;
+mod store;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
-use entitlements::ApiKey;
+use entitlements::{IssueError, is_user_id};
 use feed_handlers::source::Capture;
 
+pub use self::entitlement::{Action as EntitlementAction, entitlement};
+pub use self::key::{KeyRequest, key};
 use crate::config::{Config, ConfigError, FeedKind, ReplayOptions, Speed, parse_duration};
 use crate::demo::state_directory;
-use crate::door::{Entrance, unix_seconds};
+use crate::door::{Entrance, UserStore, unix_seconds};
 use crate::metrics::Metrics;
 use crate::transport::tls::Certificates;
 
@@ -29,9 +36,11 @@ pub enum Command {
     /// Check the configuration and the files it names, and print what is in effect.
     CheckConfig(Settings),
     /// Print a token for a user.
-    Token { settings: Settings, user: String, ttl: Duration },
+    Token { settings: Settings, user: Arc<str>, ttl: Duration },
     /// Make an API key for a user.
-    Key { user: String },
+    Key { settings: Settings, request: KeyRequest },
+    /// Look at what is kept in Redis, or change it.
+    Entitlement { settings: Settings, action: EntitlementAction },
     /// Look at one source.
     FeedCheck { settings: Settings, name: String, duration: Duration },
 }
@@ -82,11 +91,21 @@ enum Action {
     /// Look at the sources of market data
     #[command(subcommand)]
     Feed(FeedAction),
-    /// Make an API key for a user: prints the secret, and the lines for the users file
+    /// Make an API key for a user: prints the secret, once, and the lines for the users file, where there is no store in
+    /// Redis to put it into
     Key {
-        /// The user's id
-        #[arg(long, value_name = "NAME")]
-        user: String,
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        request: KeyRequest,
+    },
+    /// Change users' records, blocks and denied tokens in the store in Redis, of which the gateways hear at once
+    Entitlement {
+        /// The configuration, a TOML file
+        #[arg(long, value_name = "FILE", global = true)]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        action: EntitlementAction,
     },
 }
 
@@ -134,8 +153,8 @@ struct TokenArguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// The user's id
-    #[arg(long, value_name = "NAME")]
-    user: String,
+    #[arg(long, value_name = "NAME", value_parser = user_id)]
+    user: Arc<str>,
     /// How long the token holds, such as 1h or 15m
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1h")]
     ttl: Duration,
@@ -155,6 +174,16 @@ impl From<RunArguments> for Settings {
     }
 }
 
+/// A user's id, checked before it is asked for.
+fn user_id(text: &str) -> Result<Arc<str>, &'static str> {
+    if is_user_id(text) { Ok(text.into()) } else { Err("expected 1 to 128 visible ASCII characters without braces") }
+}
+
+/// What is said of a user whom the store does not know.
+fn no_record(user: &str) -> String {
+    format!("there is no record of {user}")
+}
+
 /// Turns the process's arguments, its name first, into a command.
 ///
 /// # Errors
@@ -172,7 +201,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
         Some(Action::Token(TokenArguments { config, user, ttl })) => {
             Command::Token { settings: config.into(), user, ttl }
         }
-        Some(Action::Key { user }) => Command::Key { user },
+        Some(Action::Key { config, request }) => Command::Key { settings: config.into(), request },
+        Some(Action::Entitlement { config, action }) => {
+            Command::Entitlement { settings: Settings { file: config, replay: None }, action }
+        }
     })
 }
 
@@ -194,35 +226,29 @@ pub fn check_config(config: &Config) -> Result<String, ConfigError> {
 ///
 /// # Errors
 /// [`ConfigError`] as at the start of the gateway; other errors where there is no such user, no key to sign
-/// with, or the demo's secret cannot be shared with the gateway.
+/// with, the store in Redis is away, or the demo's secret cannot be shared with the gateway.
 pub fn token(config: &Config, state: Option<&Path>, user: &str, ttl: Duration) -> anyhow::Result<String> {
-    let entrance = Entrance::open(config, state, &Metrics::new())?;
+    let entrance = Entrance::open(&store::patient(config), state, &Metrics::new())?;
     if let Some(reason) = entrance.demo.and_then(|demo| demo.ephemeral) {
         bail!("the secret of the demo users cannot be kept, so no gateway would know this token: {reason}");
     }
-    block_on(entrance.door.issue(user, ttl, unix_seconds()))?.context("no token")
+    let issued = async {
+        entrance.door.issue(user, ttl, unix_seconds()).await.map_err(|error| match error {
+            IssueError::Store(error) => error.into(),
+            error => anyhow::Error::from(error),
+        })
+    };
+    let token = match &entrance.users {
+        UserStore::Embedded(_) => block_on(issued)?,
+        UserStore::Redis(redis) => store::ask(redis, &config.entitlements.redis, issued),
+    };
+    token.context("no token")
 }
 
 /// Waits for a store's answer.
 fn block_on<T>(answer: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(answer))
-}
-
-/// A new API key for `user`: the secret, which is shown here only, and the lines for the users file.
-///
-/// # Errors
-/// Where the system has no randomness.
-pub fn key(user: &str) -> anyhow::Result<String> {
-    let key = ApiKey::generate(None)?;
-    let (id, secret, lines, user) = (key.id(), key.secret(), key.to_toml(), user.escape_debug());
-    Ok(format!(
-        "# The API key of {user}. The secret is shown here and nowhere else.\n\
-         # key     {id}\n\
-         # secret  {secret}\n\
-         # For the users file, below the [[users]] of {user}:\n\
-         {lines}"
-    ))
 }
 
 /// The state directory of whoever runs this process.
@@ -233,9 +259,9 @@ pub fn state() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
-    use std::sync::Arc;
 
-    use entitlements::{Credentials, Door, Embedded, Principal, Tiers, TokenRules, Tokens, Users};
+    use entitlements::{Credentials, Door, Embedded, Kinds, Principal, Tiers, TokenRules, Tokens, Users};
+    use protocol::ChannelKind;
 
     use super::*;
 
@@ -272,12 +298,23 @@ mod tests {
         check("gateway run --replay cap.txt --speed 10", Command::Run(replay(Some(Speed::Times(10.0)), false, None)));
         check("gateway check-config --config g.toml", Command::CheckConfig(file("g.toml")));
         let ttl = Duration::from_secs(90 * 60);
-        let user = "demo-free".to_owned();
+        let user: Arc<str> = "demo-free".into();
         check(
             "gateway token --user demo-free --ttl 90m",
             Command::Token { settings: Settings::default(), user: user.clone(), ttl },
         );
-        check("gateway key --user demo-free", Command::Key { user });
+        let request = KeyRequest { user: user.clone(), scopes: None, ttl: None };
+        check("gateway key --user demo-free", Command::Key { settings: Settings::default(), request: request.clone() });
+        check(
+            "gateway key --user demo-free --ttl 90m --config g.toml",
+            Command::Key { settings: file("g.toml"), request: KeyRequest { ttl: Some(ttl), ..request } },
+        );
+        for line in
+            ["gateway entitlement --config g.toml show demo-free", "gateway entitlement show demo-free --config g.toml"]
+        {
+            let action = EntitlementAction::Show { user: entitlement::OfUser { user: user.clone() } };
+            check(line, Command::Entitlement { settings: file("g.toml"), action });
+        }
     }
 
     #[test]
@@ -290,27 +327,52 @@ mod tests {
             "gateway --replay f --after-clients -1",
             "gateway token --ttl 1h",
             "gateway token --user u --ttl 1",
+            "gateway token --user {u}",
             "gateway key",
+            "gateway key --user u} --ttl 90d",
+            "gateway key --user u --scopes books",
+            "gateway entitlement",
+            "gateway entitlement show",
+            "gateway entitlement show {u}",
+            "gateway entitlement set u --tier gold",
+            "gateway entitlement set u --version 0",
+            "gateway entitlement set u --version 9007199254740992",
+            "gateway entitlement set u --max-channels 0",
+            "gateway entitlement block",
+            "gateway entitlement block u --address 192.0.2.7 --reason r",
+            "gateway entitlement block u --reason r",
+            "gateway entitlement block --address 192.0.2.7",
+            "gateway entitlement block --address 192.0.2 --reason r",
+            "gateway entitlement unblock",
+            "gateway entitlement unblock u --address 192.0.2.7",
+            "gateway entitlement deny-token --hash 00 --ttl 1h",
+            "gateway entitlement deny-token a.b.c",
             "gateway --config",
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.use_stderr(), "{line}: {error}");
         }
-        for line in ["gateway --help", "gateway --version", "gateway token --help"] {
+        for line in ["gateway --help", "gateway --version", "gateway token --help", "gateway entitlement set --help"] {
             assert!(!parsed(line).unwrap_err().use_stderr(), "{line}");
         }
     }
 
     #[test]
     fn a_key_comes_with_the_lines_for_its_user() {
-        let text = key("alice").unwrap();
+        let scopes = Some(Kinds::NONE.with(ChannelKind::Trades));
+        let request = KeyRequest { user: "alice".into(), scopes, ttl: Some(Duration::from_secs(90 * 86_400)) };
+        let text = key(&Config::default(), &request).unwrap();
         let shown = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
         let credentials = Credentials::Key { key: shown("# key"), secret: shown("# secret") };
         let alice = "[[users]]\nid = \"alice\"\ntier = \"premium\"\nstatus = \"active\"\ncategories = []\n";
         let users = Users::parse(&format!("{alice}{text}")).unwrap();
         let tokens = Tokens::new(Vec::new(), TokenRules::default()).unwrap();
         let door = Door::new(Arc::new(Embedded::of(users)), tokens, Tiers::default());
-        assert_eq!(&**sign_in(&door, &credentials).user(), "alice");
+        let principal = sign_in(&door, &credentials);
+        assert_eq!(&**principal.user(), "alice");
+        let expected = unix_seconds() + 90 * 86_400;
+        assert!((expected - 60..=expected).contains(&principal.expires_at().unwrap()), "{text}");
+        assert!(text.ends_with("Z\n") && text.contains("scopes = [\"trades\"]\n"), "{text}");
         let secret = shown("# secret");
         let elsewhere = text.lines().filter(|line| !line.starts_with('#')).any(|line| line.contains(&secret));
         assert!(!elsewhere, "the file's lines hold no secret");

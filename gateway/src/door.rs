@@ -64,7 +64,7 @@ impl Entrance {
     /// [`ConfigError`] names the key whose file cannot be read or used.
     pub fn open(config: &Config, state: Option<&Path>, metrics: &Metrics) -> Result<Entrance, ConfigError> {
         let entitlements = &config.entitlements;
-        let hash_key = entitlements.hash_key_file.as_deref().map(hash_key).transpose()?;
+        let hash_key = hash_key(entitlements)?;
         let jwks = jwks(&entitlements.jwks, metrics)?.map(Arc::new);
         let mut keys = Vec::new();
         let (users, demo) = match &entitlements.users {
@@ -72,7 +72,9 @@ impl Entrance {
                 let store = Embedded::open(path).map_err(|e| ConfigError::of("entitlements.users", e))?;
                 (UserStore::Embedded(Arc::new(store)), None)
             }
-            None if entitlements.redis.is_used() => (UserStore::Redis(Arc::new(redis(&entitlements.redis)?)), None),
+            None if entitlements.redis.is_used() => {
+                (UserStore::Redis(Arc::new(open_redis(&entitlements.redis)?)), None)
+            }
             None => {
                 let (master, ephemeral) = match kept(state) {
                     Ok(master) => (master, None),
@@ -132,7 +134,7 @@ fn kept(state: Option<&Path>) -> io::Result<[u8; 32]> {
 }
 
 /// The store in Redis. That nobody is there is no error: it is away then.
-fn redis(config: &config::RedisStore) -> Result<Redis, ConfigError> {
+pub(crate) fn open_redis(config: &config::RedisStore) -> Result<Redis, ConfigError> {
     let password = match &config.password_file {
         None => None,
         Some(file) => {
@@ -171,11 +173,13 @@ fn jwks(config: &config::Jwks, metrics: &Metrics) -> Result<Option<Jwks>, Config
     jwks.map(Some).map_err(|error| ConfigError::of("entitlements.jwks.url", error))
 }
 
-fn hash_key(file: &Path) -> Result<HashKey, ConfigError> {
+/// The key that secrets are hashed under, where there is one.
+pub(crate) fn hash_key(config: &config::Entitlements) -> Result<Option<HashKey>, ConfigError> {
     const NAME: &str = "entitlements.hash_key_file";
+    let Some(file) = &config.hash_key_file else { return Ok(None) };
     let (key, place) = (secret(NAME, file)?, file.display());
     let short = || ConfigError::of(NAME, format_args!("{place}: has less than {} bytes", HashKey::BYTES_MIN));
-    HashKey::new(&key).ok_or_else(short)
+    HashKey::new(&key).ok_or_else(short).map(Some)
 }
 
 /// What a file of a secret holds. An editor or `echo` ends it with a line end that is not part of it.

@@ -52,7 +52,10 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::FeedCheck { settings, name, duration } => {
             feeds::check(&settings.load()?, &name, duration, &mut std::io::stdout())
         }
-        Command::Key { user } => print(&cli::key(&user)?),
+        Command::Key { settings, request } => print(&cli::key(&settings.load()?, &request)?),
+        Command::Entitlement { settings, action } => {
+            print(&cli::entitlement(&settings.load()?, &action, &mut std::io::stdin().lock())?)
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+/// Read only: what is printed has hours, so that the configuration prints as it was before there were days.
+const DAY: (&str, u128) = ("d", 24 * 3_600_000_000_000);
 const NANOS: [(&str, u128); 6] = [
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
@@ -19,18 +21,18 @@ const BYTES: [(&str, u128); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 
 /// The text is no quantity of the expected kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
-    #[error("`{text}` is no duration: write a whole number and a unit, such as 10s, 250ms, 15m or 1h")]
+    #[error("`{text}` is no duration: write a whole number and a unit, such as 10s, 250ms, 15m, 1h or 90d")]
     Duration { text: String },
     #[error("`{text}` is no size: write a whole number and a unit, such as 64KiB, 16MiB or 512B")]
     Size { text: String },
 }
 
-/// Reads `10s`, `250ms`, `15m`, `1h`, `50us` or `100ns`.
+/// Reads `10s`, `250ms`, `15m`, `1h`, `90d`, `50us` or `100ns`.
 ///
 /// # Errors
 /// [`QuantityError::Duration`] for any other text, and for more nanoseconds than an `i64` holds (292 years).
 pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
-    parse(text, &NANOS)
+    parse(text, NANOS.iter().chain([&DAY]))
         .filter(|nanos| *nanos <= i64::MAX as u128)
         .map(|nanos| Duration::from_nanos(nanos as u64))
         .ok_or_else(|| QuantityError::Duration { text: text.to_owned() })
@@ -41,7 +43,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
 /// # Errors
 /// [`QuantityError::Size`] for any other text, and for more bytes than a `usize` holds.
 pub fn parse_bytes(text: &str) -> Result<usize, QuantityError> {
-    parse(text, &BYTES)
+    parse(text, BYTES.iter())
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or_else(|| QuantityError::Size { text: text.to_owned() })
 }
@@ -56,10 +58,10 @@ pub fn format_bytes(bytes: usize) -> String {
     format(bytes as u128, &BYTES, "0B")
 }
 
-fn parse(text: &str, units: &[(&str, u128)]) -> Option<u128> {
+fn parse<'a>(text: &str, mut units: impl Iterator<Item = &'a (&'a str, u128)>) -> Option<u128> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    let (_, factor) = units.find(|(name, _)| *name == unit.trim_start())?;
     number.parse::<u64>().ok().map(|number| u128::from(number) * factor)
 }
 
@@ -151,9 +153,12 @@ mod tests {
         check("15m", 900_000_000_000, "15m");
         check("60m", 3_600_000_000_000, "1h");
         check("1500ms", 1_500_000_000, "1500ms");
+        check("90d", 7_776_000_000_000_000, "2160h");
         check("0s", 0, "0s");
         check("7 ns", 7, "7ns");
-        for text in ["", "10", "s", "-1s", "1.5s", "10 sec", "10S", "300000000h", "99999999999999999999s", "١s"] {
+        for text in
+            ["", "10", "s", "-1s", "1.5s", "10 sec", "10S", "300000000h", "200000d", "99999999999999999999s", "١s"]
+        {
             assert_eq!(parse_duration(text), Err(QuantityError::Duration { text: text.to_owned() }));
         }
     }

@@ -1,6 +1,6 @@
 //! The gateway as its own program: started with an environment of its own, signalled, and waited for.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 
@@ -73,8 +73,17 @@ pub fn spawn(settings: &[(&str, &str)], arguments: &[&str]) -> Program {
 /// Runs the program to its end.
 #[track_caller]
 pub fn run(settings: &[(&str, &str)], arguments: &[&str]) -> Output {
+    run_with(settings, arguments, "")
+}
+
+/// The same, with something on standard input.
+#[track_caller]
+pub fn run_with(settings: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
     let state = Directory::new();
-    let mut child = command(settings, arguments, &state).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = command(settings, arguments, &state);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Short enough for the pipe to hold; who does not read it may have ended.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let mut status = None;
     wait_until("the program to end", || {
         status = child.try_wait().unwrap();

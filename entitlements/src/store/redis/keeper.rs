@@ -75,7 +75,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut closes: mpsc::Receiver<Close>) 
     };
     let mut pause = RETRY.0;
     while !keeper.is_ended() {
-        match keeper.come_up().await {
+        let up = tokio::select! {
+            up = keeper.come_up() => up,
+            // Nobody waits for an attempt to connect.
+            () = keeper.ended() => return keeper.leave().await,
+        };
+        match up {
             Ok(listening) => {
                 pause = RETRY.0;
                 keeper.stay_up(listening, &mut closes).await;
@@ -86,7 +91,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut closes: mpsc::Receiver<Close>) 
                 keeper.shared.link.store(None);
             }
             Err(error) => {
-                tracing::debug!(error, "the entitlement store is not there");
+                let why = keeper.shared.trouble();
+                tracing::debug!(%error, why, "the entitlement store is not there");
                 keeper.shared.link.store(None);
                 // Half of it by chance, so that the nodes of a fleet do not come back together.
                 let chance = crate::random_bytes::<1>().map_or(255, |[byte]| u32::from(byte));
@@ -102,20 +108,27 @@ impl Keeper {
         self.shared.ended.load(Ordering::Acquire)
     }
 
+    /// Until the store is not wanted any more.
+    async fn ended(&self) {
+        while !self.is_ended() {
+            self.shared.news.notified().await;
+        }
+    }
+
     /// Connects and brings everything up to date; then the store is up.
-    async fn come_up(&self) -> Result<PubSub, String> {
+    async fn come_up(&self) -> Result<PubSub, StoreError> {
         let shared = self.shared.clone();
-        let mut listening = shared.place.listen().await.map_err(|error| error.to_string())?;
-        listening.subscribe(CHANGES).await.map_err(|error| error.to_string())?;
-        let link = shared.place.connect().await.map_err(|error| error.to_string())?;
+        let mut listening = shared.place.listen().await.map_err(|error| shared.fail(&error))?;
+        listening.subscribe(CHANGES).await.map_err(|error| shared.fail(&error))?;
+        let link = shared.place.connect().await.map_err(|error| shared.fail(&error))?;
         shared.failures.store(0, Ordering::Relaxed);
         shared.link.store(Some(Arc::new(link)));
-        self.renew_lease().await.map_err(|error| error.to_string())?;
-        self.synchronise().await.map_err(|error| error.to_string())?;
+        self.renew_lease().await?;
+        self.synchronise().await?;
         // As quick as those who ask will need it.
         let ping = redis::cmd("PING");
         let quick = timeout(shared.settings.timeout, shared.ask::<()>(&ping)).await;
-        quick.map_err(|_| "answers too late")?.map_err(|error| error.to_string())?;
+        quick.map_err(|_| shared.fail(&format_args!("no answer within {:?}", shared.settings.timeout)))??;
         shared.failures.store(0, Ordering::Relaxed);
         shared.end_alone();
         // Release: who sees it sees the link.

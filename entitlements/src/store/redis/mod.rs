@@ -14,6 +14,7 @@
 mod keeper;
 mod link;
 mod names;
+mod operators;
 
 use std::collections::HashMap;
 use std::future::ready;
@@ -24,12 +25,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use ipnet::IpNet;
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Script, ScriptInvocation, Value};
 use tokio::sync::{Notify, mpsc};
 
 use self::link::{Link, Place};
 use self::names::{ACTIVE_USERS, CHANGES, IP_BLOCKLIST, Names};
+pub use self::operators::{ChangeError, RECORD_VERSION_MAX};
 use super::{Answer, ConnectionsExceeded, Health, Roster, SessionRecord, Store, StoreError, UserLookup};
 use crate::address::AddressBlocks;
 use crate::api_key::{ApiKeyRecord, is_key_prefix};
@@ -63,7 +64,6 @@ static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("open.
 const NEWLY: u64 = 2;
 static CLOSE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("close.lua")));
 static RECORD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("record.lua")));
-static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("put.lua")));
 
 /// What is at the addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +119,15 @@ struct Close {
     user: Arc<str>,
 }
 
+/// A user's record as it is kept.
+enum Kept {
+    /// JSON, as it should be.
+    Text(Vec<u8>),
+    /// Names and values, in turn.
+    Hash(Vec<Vec<u8>>),
+    Other,
+}
+
 /// What the callers and the keeper share.
 struct Shared {
     settings: RedisSettings,
@@ -141,6 +150,8 @@ struct Shared {
     /// Wakes the keeper: the link has failed, or it is to end.
     news: Notify,
     ended: AtomicBool,
+    /// What failed last, for an operator.
+    trouble: Mutex<Option<String>>,
     limiter: Limiter,
     blocks: ArcSwap<AddressBlocks>,
     users: Mutex<HashMap<Arc<str>, User>>,
@@ -240,6 +251,17 @@ impl Shared {
         Ok(denied)
     }
 
+    /// Remembers what failed, in one line, for an operator.
+    fn fail(&self, error: &dyn std::fmt::Display) -> StoreError {
+        let text = error.to_string();
+        *locked(&self.trouble) = Some(text.split_whitespace().collect::<Vec<_>>().join(" "));
+        StoreError::Away
+    }
+
+    fn trouble(&self) -> Option<String> {
+        locked(&self.trouble).clone()
+    }
+
     /// Waits for an answer, as long as one may take, and counts failures.
     async fn answer<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, StoreError> {
         let patience = if self.is_up() { self.settings.timeout } else { self.settings.timeout.max(PATIENCE) };
@@ -253,10 +275,13 @@ impl Shared {
             }
             Ok(Err(error)) if is_about_the_question(&error) => {
                 tracing::error!(%error, "the entitlement store does not understand");
-                return Err(StoreError::Away);
+                return Err(self.fail(&error));
             }
-            Ok(Err(error)) => tracing::debug!(%error, "no answer of the entitlement store"),
-            Err(_) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "no answer of the entitlement store");
+                self.fail(&error);
+            }
+            Err(_) => drop(self.fail(&format_args!("no answer within {patience:?}"))),
         }
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
             self.go_away();
@@ -284,23 +309,33 @@ impl Shared {
         if self.is_up() { Ok(()) } else { Err(StoreError::Away) }
     }
 
-    /// A user's record as it is in the store, remembered for later.
+    /// A user's record as it is in the store.
+    async fn read_record(&self, id: &str) -> Result<Option<Kept>, StoreError> {
+        Ok(match self.run(&RECORD.key(self.names.entitlement(id))).await? {
+            Value::Nil => None,
+            Value::BulkString(json) => Some(Kept::Text(json)),
+            value => Some(Vec::from_redis_value(value).map_or(Kept::Other, Kept::Hash)),
+        })
+    }
+
+    /// The same, understood and remembered for later.
     async fn read_user(&self, id: &Arc<str>) -> Result<Option<User>, StoreError> {
-        let key = self.names.entitlement(id);
-        let user = match self.run(&RECORD.key(&key)).await? {
-            Value::Nil => return Ok(None),
-            Value::BulkString(json) => User::from_json(id, &json),
-            value => match Vec::<Vec<u8>>::from_redis_value(value) {
-                Ok(fields) => {
-                    let (pairs, _) = fields.as_chunks::<2>();
-                    User::from_hash(id, pairs.iter().map(|[name, value]| (name.as_slice(), value.as_slice())))
-                }
-                Err(_) => Err(RecordError { field: "", problem: "is neither a text nor a hash".to_owned() }),
-            },
-        };
-        let user = user.map_err(|error| StoreError::Record { key, error })?;
+        let Some(kept) = self.read_record(id).await? else { return Ok(None) };
+        let user = self.understand(id, &kept)?;
         self.remember(&user);
         Ok(Some(user))
+    }
+
+    fn understand(&self, id: &Arc<str>, kept: &Kept) -> Result<User, StoreError> {
+        let user = match kept {
+            Kept::Text(json) => User::from_json(id, json),
+            Kept::Hash(fields) => {
+                let (pairs, _) = fields.as_chunks::<2>();
+                User::from_hash(id, pairs.iter().map(|[name, value]| (name.as_slice(), value.as_slice())))
+            }
+            Kept::Other => Err(RecordError { field: "", problem: "is neither a text nor a hash".to_owned() }),
+        };
+        user.map_err(|error| StoreError::Record { key: self.names.entitlement(id), error })
     }
 
     fn remember(&self, user: &User) {
@@ -415,6 +450,7 @@ impl Redis {
             doubted_ms: AtomicU64::new(NEVER),
             news: Notify::new(),
             ended: AtomicBool::new(false),
+            trouble: Mutex::default(),
             limiter: Limiter::default(),
             blocks: ArcSwap::default(),
             users: Mutex::default(),
@@ -441,7 +477,7 @@ impl Redis {
     /// Waits until the store is up, `patience` at most.
     ///
     /// # Errors
-    /// [`StoreError::Away`] where it is not by then.
+    /// [`StoreError::Away`] where it is not by then; [`Redis::trouble`] says why.
     pub async fn ready(&self, patience: Duration) -> Result<(), StoreError> {
         let deadline = Instant::now() + patience;
         while !self.shared.is_up() {
@@ -453,67 +489,9 @@ impl Redis {
         Ok(())
     }
 
-    /// A user's record as it is now.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn record(&self, id: &Arc<str>) -> Result<Option<User>, StoreError> {
-        self.shared.read_user(id).await
-    }
-
-    /// Puts a record in the place of one of an older version, and announces it. False where the one that is there is not
-    /// older.
-    ///
-    /// # Errors
-    /// [`StoreError::Away`].
-    pub async fn put(&self, user: &User) -> Result<bool, StoreError> {
-        let mut put = PUT.key(self.shared.names.entitlement(&user.id));
-        // The version that is there would be the same if somebody else had put that one: then this is told as not put.
-        let before = self.shared.read_user(&user.id).await;
-        if before.is_ok_and(|before| before.is_some_and(|before| before.version >= user.version)) {
-            return Ok(false);
-        }
-        let there: u64 = self.shared.run(put.arg(user.to_json()).arg(user.version).arg(CHANGES)).await?;
-        Ok(there == user.version)
-    }
-
-    /// Keeps an API key.
-    ///
-    /// # Errors
-    /// [`StoreError::Away`].
-    pub async fn put_key(&self, prefix: &str, key: &ApiKeyRecord) -> Result<(), StoreError> {
-        self.shared.ask(redis::cmd("SET").arg(self.shared.names.api_key(prefix)).arg(key.to_json())).await
-    }
-
-    /// Blocks a network, and announces it.
-    ///
-    /// # Errors
-    /// [`StoreError::Away`].
-    pub async fn block(&self, network: IpNet, reason: &str) -> Result<(), StoreError> {
-        let mut command = redis::cmd("HSET");
-        self.shared.ask::<()>(command.arg(IP_BLOCKLIST).arg(network.to_string()).arg(reason)).await?;
-        self.shared.announce(r#"{"ip_blocklist":true}"#).await
-    }
-
-    /// Takes a block back. False where there was none.
-    ///
-    /// # Errors
-    /// [`StoreError::Away`].
-    pub async fn unblock(&self, network: IpNet) -> Result<bool, StoreError> {
-        let gone: u64 = self.shared.ask(redis::cmd("HDEL").arg(IP_BLOCKLIST).arg(network.to_string())).await?;
-        self.shared.announce(r#"{"ip_blocklist":true}"#).await?;
-        Ok(gone > 0)
-    }
-
-    /// Denies a token for so long, and announces it.
-    ///
-    /// # Errors
-    /// [`StoreError::Away`].
-    pub async fn deny(&self, token: &TokenHash, ttl: Duration) -> Result<(), StoreError> {
-        let mut command = redis::cmd("SET");
-        command.arg(self.shared.names.denied(token)).arg("1").arg("EX").arg(ttl.as_secs().max(1));
-        self.shared.ask::<()>(&command).await?;
-        self.shared.announce(&format!(r#"{{"token_hash":"{token}"}}"#)).await
+    /// What the last attempt to connect, or the last answer that was none, failed of: for an operator. It holds no password.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble()
     }
 }
 
