@@ -15,7 +15,6 @@
 //! `cargo bench --package benches --bench store [-- FILTER]`
 
 #[path = "../../entitlements/tests/support/redis.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
 mod server;
 
 use std::net::{IpAddr, Ipv4Addr};
