@@ -30,8 +30,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 // For its allocator.
 use benches as _;
 use entitlements::{
-    Algorithm, Charge, Credentials, Door, Embedded, Meter, Quota, Redis, RedisMode, RedisSettings, SessionRecord, Store,
-    Subject, Tier, Tiers, TokenKey, TokenRules, Tokens, User, Users, parse_jwks,
+    Algorithm, Charge, Credentials, Door, Embedded, Meter, Quota, Redis, RedisMode, RedisSettings, SessionRecord,
+    Store, Subject, Tier, Tiers, TokenKey, TokenRules, Tokens, User, Users, parse_jwks,
 };
 use futures_util::future::join_all;
 use serde_json::json;
@@ -67,7 +67,8 @@ impl Bench {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs() as i64;
         let key = TokenKey::new("hs", Algorithm::HS256, &TOKEN_SECRET).expect("a strong key");
         let tokens = Tokens::new(vec![key], TokenRules::default()).expect("one key");
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).expect("a key");
+        let pkcs8 =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).expect("a key");
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).expect("the key");
         // An uncompressed point: a byte, x and y.
         let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
@@ -161,14 +162,11 @@ fn run(in_flight: usize, redis: Option<&Server>, ask: &Rc<dyn Fn(usize) -> Askin
         })
     });
     let askers: Vec<_> = askers.collect();
-    let asked: usize = local.block_on(&runtime, join_all(askers)).into_iter().map(|asked| asked.expect("an asker")).sum();
+    let asked: usize =
+        local.block_on(&runtime, join_all(askers)).into_iter().map(|asked| asked.expect("an asker")).sum();
     let (count, seconds) = (asked as f64, begun.elapsed().as_secs_f64());
     let us = |time: Duration| time.as_secs_f64() * 1e6 / count;
-    Measured {
-        a_second: count / seconds,
-        ours_us: us(processor_time() - ours),
-        redis_us: us(redis_time(redis) - its),
-    }
+    Measured { a_second: count / seconds, ours_us: us(processor_time() - ours), redis_us: us(redis_time(redis) - its) }
 }
 
 /// Of all threads of this process, as the scheduler has it.

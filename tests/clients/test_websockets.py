@@ -86,9 +86,21 @@ def test_a_message_signs_in(gateway, way):
     with Client(gateway.url()) as client:
         client.send(action="auth", **IN_A_MESSAGE[way](gateway.premium))
         check_signed_in(client, "demo-premium", "premium", delayed_ms=0)
-        client.send(action="auth", id=1, **IN_A_MESSAGE[way](gateway.premium))
-        error = client.receive()
-        assert error == {"T": "error", "code": 403, "msg": "already authenticated", "id": 1}
+
+
+def test_a_second_sign_in_is_for_a_new_token_of_the_same_user(gateway):
+    user, other = gateway.premium, gateway.free
+    with Client(gateway.url()) as client:
+        client.send(action="auth", token=user.token)
+        check_signed_in(client, user.user, "premium", delayed_ms=0)
+        for way in "token", "alpaca oauth":
+            client.send(action="auth", **IN_A_MESSAGE[way](user))
+            answer = client.receive()
+            assert (answer["msg"], answer["user"]) == ("authenticated", user.user)
+        for credentials in IN_A_MESSAGE["key and secret"](user), IN_A_MESSAGE["token"](other):
+            client.send(action="auth", id=2, **credentials)
+            error = client.receive()
+            assert error == {"T": "error", "code": 403, "msg": "already authenticated", "id": 2}
 
 
 @pytest.mark.parametrize("way", IN_A_MESSAGE)
