@@ -1,5 +1,7 @@
 """A gateway of the debug build, run as its users run it: a process, its greeting, its log, its exit status."""
 
+import contextlib
+import http.client
 import os
 import re
 import select
@@ -77,7 +79,8 @@ class Gateway:
         Gateway.running.append(self)
         try:
             # The greeting ends with the last command to try, or with the feed where there are no demo users.
-            end = r"\n  feed +.*\n$" if "entitlements__users" in settings else r"\nEND\n\n$"
+            has_users = {"entitlements__users", "entitlements__redis__urls"} & settings.keys()
+            end = r"\n  feed +.*\n$" if has_users else r"\nEND\n\n$"
             self.greeting = self._read_greeting(re.compile(end))
         except BaseException:
             self.process.kill()
@@ -114,6 +117,19 @@ class Gateway:
     @property
     def enterprise(self) -> Credential:
         return self.users["demo-enterprise"]
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Status and text of a page of the admin port."""
+        connection = http.client.HTTPConnection(self.admin.removeprefix("http://"), timeout=WAIT_S)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The value of a counter, by its name and labels."""
+        [value] = re.findall(rf"^{re.escape(name)} (\S+)$", self.page("/metrics")[1], re.M)
+        return float(value)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

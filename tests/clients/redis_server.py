@@ -1,0 +1,156 @@
+"""A server of Redis of the machine's own, and the platform that keeps its users in it.
+
+The server is as strict as the platform's: a password, and no CONFIG and DEBUG."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import redis
+from gateway_process import REPOSITORY, WAIT_S, Credential
+from timing import wait_until
+
+PASSWORD = "a-password-of-the-tests"
+CHANGES = "entitlement:changes"
+
+
+class RedisServer:
+    """A running server on a free port of loopback. Whoever starts one ends it by `stop`."""
+
+    def __init__(self, directory: Path, keeps: bool = False):
+        """With `keeps` it has after a power cut all that it has answered for; else nothing."""
+        directory.mkdir(parents=True, exist_ok=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.password_file = directory / "redis.password"
+        self.password_file.write_text(PASSWORD + "\n")
+        self.configuration = directory / "redis.conf"
+        self.configuration.write_text(
+            f"bind 127.0.0.1\nport {self.port}\nrequirepass {PASSWORD}\ndir {directory}\nsave ''\n"
+            f"appendonly {'yes' if keeps else 'no'}\nappendfsync always\n"
+            "rename-command CONFIG ''\nrename-command DEBUG ''\n"
+        )
+        self.log = directory / "redis.log"
+        self.client = redis.Redis(port=self.port, password=PASSWORD, decode_responses=True, socket_timeout=WAIT_S)
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["redis-server", self.configuration], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        wait_until("the server of Redis", self._answers)
+
+    def kill(self) -> None:
+        """Ends it as a power cut does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(WAIT_S)
+
+    def stop(self) -> None:
+        self.client.close()
+        self.kill()
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text(errors="replace")
+        with contextlib.suppress(redis.ConnectionError):
+            return self.client.ping()
+        return False
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Those of a gateway whose store this is. The machine may be busy, so that an answer may take its time."""
+        return {
+            "entitlements__redis__urls": json.dumps([f"redis://127.0.0.1:{self.port}"]),
+            "entitlements__redis__password_file": str(self.password_file),
+            "entitlements__redis__timeout": "5s",
+        }
+
+    def names(self) -> set[str]:
+        """Those of all keys."""
+        return set(self.client.scan_iter(count=1_000))
+
+
+class Platform:
+    """What the platform does with its own client: records, API keys, denied tokens, blocks."""
+
+    def __init__(self, server: RedisServer):
+        self.server = server
+        self.redis = server.client
+
+    def record(self, user: str, version: int, tier: str = "premium", status: str = "active", **fields) -> str:
+        """A record as JSON; of all categories unless `fields` say otherwise."""
+        categories = ["crypto", "equity", "forex", "commodity"]
+        return json.dumps(
+            {"user_id": user, "tier": tier, "status": status, "signal_categories": categories, **fields, "version": version}
+        )
+
+    def put(self, user: str, version: int = 1, **fields) -> None:
+        """Writes a record as JSON, and announces it as a whole."""
+        record = self.record(user, version, **fields)
+        self.redis.set(f"entitlement:{{{user}}}", record)
+        self.redis.publish(CHANGES, record)
+
+    def put_hash(self, user: str, **fields: str | int) -> None:
+        """Changes fields of a record that is kept as a hash, and announces whose it is."""
+        self.redis.hset(f"entitlement:{{{user}}}", mapping=fields)
+        self.redis.publish(CHANGES, user)
+
+    def key(self, user: str, **fields) -> Credential:
+        """A new API key."""
+        prefix, secret, salt = "AK" + secrets.token_hex(10).upper(), secrets.token_hex(32), os.urandom(16)
+        hashed = hashlib.sha256(salt + secret.encode()).hexdigest()
+        key = {"user_id": user, "secret_hash": f"sha256:{salt.hex()}:{hashed}", **fields}
+        self.redis.set(f"api_key:{prefix}", json.dumps(key))
+        return Credential(user, prefix, secret, "")
+
+    def user(self, name: str, **fields) -> Credential:
+        """A new user, and an API key of its."""
+        self.put(name, **fields)
+        return self.key(name)
+
+    def deny(self, token: str) -> None:
+        hashed = hashlib.sha256(token.encode()).hexdigest()
+        self.redis.set(f"jwt_blacklist:{hashed}", "logged out", ex=3_600)
+        self.redis.publish(CHANGES, json.dumps({"token_hash": hashed}))
+
+    def block(self, network: str, reason: str) -> None:
+        self.redis.hset("ip_blocklist", network, reason)
+        self.redis.publish(CHANGES, '{"ip_blocklist":true}')
+
+    def unblock(self, network: str) -> None:
+        self.redis.hdel("ip_blocklist", network)
+        self.redis.publish(CHANGES, '{"ip_blocklist":true}')
+
+    def connections(self, user: str) -> set[str]:
+        return self.redis.smembers(f"websocket:connections:{{{user}}}")
+
+
+def documented() -> dict[str, re.Pattern]:
+    """The names of keys in the README's table, each as what it matches."""
+    readme = (REPOSITORY / "README.md").read_text()
+    [table] = re.findall(r"^\| key \| .*\n\|.*\n((?:\|.*\n)+)", readme, re.M)
+    names = [name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert len(names) > 10, names
+
+    def pattern(name: str) -> re.Pattern:
+        # What stands in <> is anything; the rest, braces included, is itself.
+        return re.compile("".join(".+" if part[0] == "<" else re.escape(part) for part in re.findall(r"<[^>]+>|[^<]+", name)))
+
+    return {name: pattern(name) for name in names}
+
+
+def check_documented(server: RedisServer) -> None:
+    """That each key has a name of the README's table, and that what is for a time ends with it."""
+    known = documented()
+    for name in server.names():
+        assert any(pattern.fullmatch(name) for pattern in known.values()), f"{name} is not in the README"
+        # A key may end while it is looked at.
+        if name.startswith(("session:", "rate_limit:", "jwt_blacklist:", "gateway:janitor:")):
+            assert server.client.pttl(name) != -1, f"{name} stays for good"
