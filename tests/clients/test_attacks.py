@@ -291,3 +291,419 @@ def test_a_denied_token_does_not_come_back_in_other_clothes(attacked):
         order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
         twin = both[:32] + (order - int.from_bytes(both[32:])).to_bytes(32)
         attacked.refuses_token(f"{signed}.{base64.urlsafe_b64encode(twin).rstrip(b'=').decode()}")
+
+
+# Guessing
+
+
+def test_a_guess_learns_nothing_from_the_answer(attacked):
+    """Byte for byte the same, whichever part was wrong."""
+    platform = attacked.platform
+    good, over = attacked.platform.key("alice"), platform.key("alice", expires_at=1)
+    blocked = platform.user("eve", status="blocked")
+    nobodys = platform.key("nobody")
+    attacked.ask(bearer(good)).close()
+    prefix, wrong = good.key, "0" * 64
+    guesses = (
+        f"{prefix}.{wrong}",
+        f"{prefix}.{good.secret[:-1]}",
+        f"{prefix}.{good.secret.upper()}",
+        f"{prefix}.",
+        f"AK{'0' * 20}.{good.secret}",
+        f"{prefix.lower()}.{good.secret}",
+        f"{over.key}.{over.secret}",
+        f"{blocked.key}.{blocked.secret}",
+        f"{nobodys.key}.{nobodys.secret}",
+        "nonsense",
+        ".",
+    )
+    answers = {attacked.refuses_at_the_door(f"Authorization: Bearer {guess}") for guess in guesses}
+    answers |= {attacked.refuses_at_the_door(f"X-API-Key: {guess}") for guess in guesses}
+    answers |= {attacked.refuses_at_the_door(f"Authorization: {kind}") for kind in ("", "Basic !", "Digest x", "Bearer")}
+    assert len(answers) == 1
+
+
+def test_attempts_that_failed_are_ten_in_five_minutes(attacked):
+    guesser, good = next(strangers), attacked.platform.key("alice")
+    with signed_in(attacked.gateway.url(), good, source_address=(guesser, 0)) as before:
+        # Those that are right do not count.
+        for _ in range(15):
+            attacked.ask(bearer(good), source=guesser)
+        for _ in range(10):
+            attacked.refuses_at_the_door("Authorization: Bearer nonsense", source=guesser)
+        begun = int(time.time())
+        for header in ("Authorization: Bearer nonsense", bearer(good)):
+            answer = attacked.ask(header, source=guesser)
+            wait, reset = (int(answer.headers[name]) for name in ("Retry-After", "X-RateLimit-Reset"))
+            # A place comes back a bucket's width late at most.
+            assert 1 <= wait <= 305 and begun + wait - 2 <= reset <= int(time.time()) + 310
+            answer.is_refused(
+                429, "RATE_LIMIT_EXCEEDED", "too many sign-in attempts", X_RateLimit_Limit="10", X_RateLimit_Remaining="0"
+            )
+        # After an upgrade it is the same; who says nothing may come, and who is there goes on.
+        with Client(attacked.gateway.url(), source_address=(guesser, 0)) as client:
+            client.send(action="auth", key=good.key, secret=good.secret)
+            (_, error), code = client.drain()
+        assert error.pop("retry_after") > 0
+        assert (error, code) == ({"T": "error", "code": 429, "msg": "too many requests"}, 3004)
+        before.subscribe(trades=["BTC/USD"])
+        before.until(is_("t"))
+    attacked.signed_in(good).close()
+
+
+def test_of_guesses_at_once_ten_are_answered(attacked):
+    guesser = next(strangers)
+    answers = at_once(
+        CONNECTIONS_PER_ADDRESS, lambda _: attacked.ask("Authorization: Bearer nonsense", source=guesser).status
+    )
+    assert sorted(answers) == [401] * 10 + [429] * (CONNECTIONS_PER_ADDRESS - 10)
+
+
+# Who says who the client is
+
+SPOOFS = (
+    "X-Forwarded-For: {}",
+    "Forwarded: for={}",
+    "X-Real-IP: {}",
+    "X-Client-IP: {}",
+    "True-Client-IP: {}",
+    "CF-Connecting-IP: {}",
+    "X-Cluster-Client-IP: {}",
+)
+
+
+def spoofed(address: str) -> list[str]:
+    return [spoof.format(address) for spoof in SPOOFS]
+
+
+def test_what_a_stranger_says_of_its_address_is_ignored(attacked):
+    for spoof in SPOOFS:
+        attacked.ask(spoof.format("198.51.100.1"), source=BLOCKED).is_refused(
+            403, "IP_BLOCKED", "connections from this address are not accepted"
+        )
+        assert attacked.ask(spoof.format(BLOCKED)).status == 101
+    guesser = next(strangers)
+    for number in range(10):
+        attacked.refuses_at_the_door("Authorization: Bearer x", *spoofed(f"198.51.100.{number}"), source=guesser)
+    attacked.ask("Authorization: Bearer x", *spoofed("198.51.100.10"), source=guesser).is_refused(
+        429, "RATE_LIMIT_EXCEEDED"
+    )
+
+
+def test_of_what_a_proxy_says_the_last_stranger_counts(attacked):
+    def through_proxy(*headers):
+        return attacked.ask(*headers, source=PROXY).status
+
+    assert through_proxy("X-Forwarded-For: 203.0.113.9") == 403
+    assert through_proxy("X-Forwarded-For: 198.51.100.1, 203.0.113.9, 10.1.2.3") == 403
+    assert through_proxy("X-Forwarded-For: 198.51.100.1", "X-Forwarded-For: 203.0.113.9") == 403
+    assert through_proxy("X-Forwarded-For: [::ffff:203.0.113.9]:443") == 403
+    assert through_proxy("X-Forwarded-For: 203.0.113.9, 198.51.100.1") == 101
+    assert through_proxy("X-Forwarded-For: 203.0.113.9", "X-Forwarded-For: 198.51.100.1, 10.1.2.3") == 101
+    # No other header names a client, and what is no address names nobody.
+    assert through_proxy(*spoofed("203.0.113.9")[1:]) == 101
+    for nonsense in ("unknown", "203.0.113.9 198.51.100.1", "203.0.113.9\t", "203.0.113.256", "203.0.113.9%lo", "٢٠٣.0.113.9"):
+        expected = 403 if nonsense.strip() == "203.0.113.9" else 101
+        assert through_proxy(f"X-Forwarded-For: {nonsense}") == expected, nonsense
+    # Attempts are the client's, whatever it has written before.
+    for number in range(10):
+        chain = f"X-Forwarded-For: 192.0.2.{number}, 198.51.100.77"
+        attacked.refuses_at_the_door("Authorization: Bearer x", chain, source=PROXY)
+    wrong = "Authorization: Bearer x"
+    attacked.ask(wrong, "X-Forwarded-For: 198.51.100.77", source=PROXY).is_refused(429, "RATE_LIMIT_EXCEEDED")
+    attacked.refuses_at_the_door(wrong, "X-Forwarded-For: 198.51.100.78", source=PROXY)
+
+
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+TCP4 = b"\x21\x11\0\x0c" + bytes([198, 51, 100, 1, 127, 0, 0, 1, 0x30, 0x39, 0, 80])
+MALFORMED = {
+    "none": b"",
+    "version 1": b"PROXY TCP4 198.51.100.1 127.0.0.1 12345 80\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "another signature": SIGNATURE[:-1] + b"\r" + TCP4,
+    "another version": SIGNATURE + b"\x11" + TCP4[1:],
+    "another command": SIGNATURE + b"\x22" + TCP4[1:],
+    "UDP": SIGNATURE + b"\x21\x12" + TCP4[2:],
+    "a path": SIGNATURE + b"\x21\x31\0\xd8" + bytes(216),
+    "short addresses": SIGNATURE + b"\x21\x11\0\x0b" + TCP4[4:-1],
+    "IPv4 for IPv6": SIGNATURE + b"\x21\x21\0\x0c" + TCP4[4:],
+    "too long": SIGNATURE + b"\x21\x11\xff\xff" + TCP4[4:] + bytes(65_523),
+}
+
+
+def test_without_a_good_header_of_the_proxy_protocol_there_is_no_answer(attacked):
+    gateway = attacked.start(server__proxy_protocol="v2")
+
+    def silent(source, sent):
+        with connect(gateway, source) as connection:
+            try:
+                connection.sendall(sent)
+                connection.shutdown(socket.SHUT_WR)
+                return connection.recv(1) == b""
+            except ConnectionError:
+                return True
+
+    def refused(reason):
+        return gateway.metric(f'gateway_handshakes_refused_total{{reason="{reason}"}}')
+
+    for name, header in MALFORMED.items():
+        assert silent(PROXY, header + request()), name
+    wait_until("all to be counted", lambda: refused("proxy_header") == len(MALFORMED))
+    # One that ends within its header, one that comes twice, and one from somebody who may not write any.
+    assert silent(PROXY, SIGNATURE + TCP4[:-1])
+    ask(gateway, source=PROXY, before=2 * (SIGNATURE + TCP4)).is_refused(400, "BAD_REQUEST")
+    assert silent(next(strangers), SIGNATURE + TCP4 + request())
+    wait_until("it to be counted", lambda: refused("no_proxy") == 1)
+    ask(gateway, source=PROXY, before=SIGNATURE + b"\x21\x11\0\x0c" + bytes([203, 0, 113, 9]) + TCP4[8:]).is_refused(
+        403, "IP_BLOCKED"
+    )
+    good = ask(gateway, source=PROXY, before=SIGNATURE + TCP4)
+    good.close()
+    assert good.status == 101
+
+
+# Floods
+
+
+def test_of_connections_at_once_from_an_address_so_many_stay(attacked):
+    flooder = next(strangers)
+    answers = at_once(50, lambda n: ask(attacked.gateway, *spoofed(f"198.51.100.{n}"), source=flooder))
+    with ExitStack() as held:
+        for answer in answers:
+            held.callback(answer.close)
+        upgraded = [answer for answer in answers if answer.status == 101]
+        assert len(upgraded) == CONNECTIONS_PER_ADDRESS
+        for answer in answers:
+            if answer.status != 101:
+                told = "too many connections from this address"
+                answer.is_refused(429, "TOO_MANY_CONNECTIONS", told, Retry_After="1")
+        assert attacked.ask(source=flooder).status == 429 and attacked.ask().status == 101
+        upgraded[0].close()
+        wait_until("the place", lambda: attacked.ask(source=flooder).status == 101)
+    wait_until(
+        "all places",
+        lambda: all(at_once(CONNECTIONS_PER_ADDRESS, lambda _: attacked.ask(source=flooder).status == 101)),
+    )
+
+
+def test_of_connections_at_once_of_a_user_so_many_stay(attacked):
+    credential = attacked.platform.user("bob", max_connections=7)
+    clients = at_once(50, lambda _: attacked.client())
+    with ExitStack() as held:
+        for client in clients:
+            held.callback(client.close)
+
+        def sign_in(number):
+            clients[number].send(action="auth", key=credential.key, secret=credential.secret)
+            return clients[number].until(lambda message: message.get("msg") != "connected")
+
+        answers = at_once(50, sign_in)
+        stay = [number for number, answer in enumerate(answers) if answer["T"] == "success"]
+        assert len(stay) == 7
+        for number in set(range(50)) - set(stay):
+            assert answers[number] == {"T": "error", "code": 406, "msg": "connection limit exceeded"}
+            assert clients[number].drain() == ([], 3502)
+        assert len(attacked.platform.connections("bob")) == 7
+        clients[stay[0]].close()
+        wait_until("the place to be given back", lambda: len(attacked.platform.connections("bob")) == 6)
+        held.enter_context(attacked.signed_in(credential))
+
+
+def test_of_requests_at_once_of_a_session_so_many_are_done(attacked):
+    with attacked.signed_in(attacked.platform.user("carol", tier="enterprise")) as client:
+        # Few enough for their answers to wait.
+        count = 400
+        client.socket.socket.sendall(b"".join(masked(json.dumps({"action": "unsubscribe", "id": n})) for n in range(count)))
+        answers = client.collect(count, is_("subscription", "error"))
+        assert [answer["id"] for answer in answers] == list(range(count))
+        assert all(answer["T"] == "subscription" for answer in answers[:100])
+        refused = [answer for answer in answers if answer["T"] == "error"]
+        assert refused
+        for answer in refused:
+            assert 0 < answer.pop("retry_after") <= 0.1
+            assert answer == {"T": "error", "code": 429, "msg": "too many requests", "id": answer["id"]}
+        # It is a matter of waiting.
+        wait_until("a request to be done", lambda: try_request(client) == "subscription")
+
+
+def try_request(client: Client) -> str:
+    client.send(action="unsubscribe")
+    return client.until(is_("subscription", "error"))["T"]
+
+
+def masked(text: str) -> bytes:
+    """A text message of less than 126 bytes as a client sends it, with a key of zeros."""
+    return bytes([0x81, 0x80 | len(text)]) + bytes(4) + text.encode()
+
+
+def test_too_many_channels_are_left_out(attacked):
+    names = ["BTC/USD", "ETH/USD", "SOL/USD", "XRP/USD", "DOGE/USD"]
+    with attacked.signed_in(attacked.platform.user("dave", max_channels=3)) as client:
+        client.send(action="subscribe", id="flood", trades=names)
+        answers = client.collect(2, is_("subscription", "error"))
+        [error] = [answer for answer in answers if answer["T"] == "error"]
+        [subscription] = [answer for answer in answers if answer["T"] == "subscription"]
+        assert subscription["trades"] == names[:3]
+        error.pop("detail", None)
+        told = {"T": "error", "code": 405, "msg": "symbol limit exceeded", "id": "flood", "channel": "trades"}
+        assert error == {**told, "symbols": names[3:]}
+        client.send(action="subscribe", trades=["A"] * 10_001)
+        error = client.until(is_("error"))
+        assert (error["code"], error["msg"]) == (424, "too many symbols in one request")
+
+
+@pytest.mark.parametrize("signs_in", [False, True], ids=["before", "after the sign-in"])
+@pytest.mark.parametrize("fragments", [1, 9])
+def test_a_message_above_the_limit_ends_the_connection(attacked, signs_in, fragments):
+    with attacked.client() as client:
+        if signs_in:
+            client.sign_in(attacked.platform.key("alice"))
+        size = 64 * 1024 // fragments + 1
+        parts = [" " * size] * fragments
+        client.socket.send(parts[0] if fragments == 1 else parts)
+        messages, code = client.drain()
+    assert (messages[-1], code) == ({"T": "error", "code": 425, "msg": "message too large"}, 1009)
+
+
+def test_a_deep_request_is_no_request(attacked):
+    with attacked.client() as client:
+        for deep in ('{"action":"auth","token":' + "[" * 30_000, '{"a":' * 10_000, "[" * 60_000):
+            client.socket.send(deep)
+            answer = client.until(is_("error"))
+            assert (answer["code"], answer["msg"]) == (400, "invalid syntax")
+        client.close()
+
+
+def test_a_head_that_is_too_large_is_not_read(attacked):
+    large = (["X-Large: " + "a" * 16_384], ["X-Cookie: " + "a" * 1_000] * 17, ["X: y"] * 60, ["Authorization: Bearer " + "a" * 70_000])
+    for headers in large:
+        attacked.ask(*headers).is_refused(431, "HEAD_TOO_LARGE")
+    attacked.ask(target="/stream?token=" + "a" * 17_000).is_refused(431, "HEAD_TOO_LARGE")
+
+
+# Names and texts that are to become more than that
+
+IDS = {
+    "homoglyph": "аlice",
+    "right to left": "\u202eecila",
+    "no width": "ali\u200bce",
+    "composed": "alicé",
+    "emoji": "👩‍🚀",
+    "NUL": "alice\0",
+    "line end": "alice\n",
+    "space": "alice admin",
+    "delete": "alice\x7f",
+    "braces": "{alice}",
+    "end of the tag": "x}:{alice",
+    "one brace": "alice}",
+    "RESP": "alice\r\n*1\r\n$8\r\nFLUSHALL\r\n",
+    "long": "a" * 129,
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("user", IDS.values(), ids=IDS.keys())
+def test_an_id_that_can_be_nobodys_is_refused(attacked, user):
+    # Not for want of a record.
+    attacked.platform.put(user)
+    attacked.platform.put("a" * 128)
+    before = leftovers(attacked)
+    attacked.refuses_token(attacked.issuer.token("hmac", sub=user))
+    key = attacked.platform.key(user)
+    with attacked.client() as client:
+        client.send(action="auth", key=key.key, secret=key.secret)
+        (_, error), code = client.drain()
+    # A key of nobody's is a fault of the platform, and not of the client.
+    assert (error["code"], code) == (503, 3003)
+    assert leftovers(attacked) == before
+    attacked.accepts_token(attacked.issuer.token("hmac", sub="a" * 128), user="a" * 128)
+
+
+def leftovers(attacked) -> set[str]:
+    """The names of keys that gateways make of users."""
+    made = ("session:", "websocket:", "rate_limit:api:", "active_users")
+    wait_until("sessions to end", lambda: not attacked.server.client.exists("active_users"))
+    return {name for name in attacked.server.names() if name.startswith(made)}
+
+
+PREFIXES = (
+    "{alice}",
+    "x}:{alice",
+    "*",
+    "AK?",
+    "../entitlement:{alice}",
+    'x"; redis.call("FLUSHALL") --',
+    "' .. redis.call('FLUSHALL') .. '",
+    "]] return redis.call('FLUSHALL') --[[",
+    "x\r\n*1\r\n$8\r\nFLUSHALL\r\n",
+    "x\0",
+    "ключ",
+    "a" * 65,
+    "",
+)
+
+
+def test_a_key_prefix_names_no_other_key_and_says_nothing_to_redis(attacked):
+    attacked.platform.redis.set("canary", "alive")
+    # Where a prefix that is taken as it came would look.
+    for prefix in PREFIXES:
+        key = attacked.platform.key("alice")
+        attacked.platform.redis.rename(f"api_key:{key.key}", f"api_key:{prefix}")
+        attacked.refuses_a_message(json.dumps({"action": "auth", "key": prefix, "secret": key.secret}))
+        pair = base64.b64encode(f"{prefix}:{key.secret}".encode()).decode()
+        attacked.refuses_at_the_door(f"Authorization: Basic {pair}")
+        attacked.platform.redis.delete(f"api_key:{prefix}")
+    assert attacked.platform.redis.getdel("canary") == "alive"
+    assert not [name for name in attacked.platform.redis.info("commandstats") if "flush" in name]
+
+
+AGENTS = {
+    "quotes": (b"x\"'; redis.call('FLUSHALL') --", "x\"'; redis.call('FLUSHALL') --"),
+    "braces": (b"{alice} }:{ %s %n ${jndi:x}", "{alice} }:{ %s %n ${jndi:x}"),
+    "RESP": (b"*1 $8 FLUSHALL", "*1 $8 FLUSHALL"),
+    "no UTF-8": (b"a\xff\xfeb", "a\ufffd\ufffdb"),
+    "unicode": ("ali\u202eec ☃".encode(), "ali\u202eec ☃"),
+    "long": ("☃".encode() * 1_000, "☃" * 85),
+}
+
+
+@pytest.mark.parametrize("sent, kept", AGENTS.values(), ids=AGENTS.keys())
+def test_an_agent_is_kept_as_a_text_and_no_more(attacked, sent, kept):
+    user = "frank"
+    credential = attacked.platform.user(user)
+    answer = ask(attacked.gateway, b"User-Agent: " + sent, bearer(credential), source=next(strangers))
+    wait_until("the session", lambda: attacked.platform.connections(user))
+    [session] = attacked.platform.connections(user)
+    wait_until("its description", lambda: attacked.platform.redis.hget(f"session:{session}", "user_agent"))
+    assert attacked.platform.redis.hget(f"session:{session}", "user_agent") == kept
+    assert attacked.platform.redis.hget(f"session:{session}", "user_id") == user
+    answer.close()
+    wait_until("its end", lambda: not attacked.platform.connections(user))
+
+
+@pytest.mark.parametrize("control", ["\0", "\1", "\n", "\r", "\x1b[2J", "\x7f", "\r\nX-Forwarded-For 1"], ids=repr)
+def test_an_agent_with_control_characters_is_no_request(attacked, control):
+    attacked.ask(f"User-Agent: a{control}b").is_refused(400, "BAD_REQUEST")
+
+
+def test_nothing_of_a_request_gets_into_the_head_of_an_answer(attacked):
+    split = "%0d%0aX-Injected:%201%0d%0a"
+    for target in (f"/{split}", f"/stream?encoding={split}", f"/stream?token={split}", "/stream?encoding=x%22%7d"):
+        answer = attacked.ask(target=target)
+        assert answer.status in (400, 401, 404)
+        answer.is_refused(answer.status, answer.body["error"])
+        assert "X-Injected" not in answer.headers
+
+
+@pytest.mark.parametrize("agent", ["sqlmap/1.7#stable", "Mozilla/5.0 (NIKTO/2.5)", "x Nmap Scripting Engine"])
+def test_a_scanner_is_sent_away(attacked, agent):
+    attacked.ask(f"User-Agent: {agent}").is_refused(403, "SUSPICIOUS_CLIENT", "clients of this kind are not accepted")
+
+
+def test_nothing_is_left_behind_but_what_is_documented(attacked):
+    # What stands for the platform has written of users who can be nobody.
+    for user in IDS.values():
+        attacked.platform.redis.delete(f"entitlement:{{{user}}}")
+    wait_until("sessions to end", lambda: not attacked.server.client.exists("active_users"))
+    check_documented(attacked.server)
+    assert not [name for name in attacked.server.names() if name.startswith(("session:", "websocket:"))]
