@@ -34,7 +34,7 @@ pub use principal::{Categories, Category, Limits, Principal, Status, Tier, USER_
 pub use record::RecordError;
 pub use store::{
     Answer, Change, ConnectionsExceeded, Embedded, EmbeddedError, Health, LiveSession, Roster, SessionRecord, Store,
-    StoreError, UserLookup, Users, UsersError,
+    StoreCounts, StoreError, UserLookup, Users, UsersError,
 };
 #[cfg(feature = "redis")]
 pub use store::{ChangeError, RECORD_VERSION_MAX, Redis, RedisMode, RedisSettings};

@@ -153,6 +153,30 @@ fn one_server() {
     shared(&server, &one, &two);
 }
 
+/// The rights that the page of this crate names, and no others, on a server without the commands that the platform renames away.
+#[test]
+fn one_server_with_a_user_of_few_rights() {
+    if !is_here() {
+        return;
+    }
+    let server = Server::start(&["--rename-command", "CONFIG", "", "--rename-command", "DEBUG", ""]);
+    let page = include_str!("../README.md");
+    let rules = page.lines().find_map(|line| line.strip_prefix("ACL SETUSER gateway on >PASSWORD ")).unwrap();
+    let told: Vec<&str> =
+        ["ACL", "SETUSER", "gateway", "on", ">few rights"].into_iter().chain(rules.split(' ')).collect();
+    assert_eq!(server.cli(&told).trim(), "OK");
+    let settings = || RedisSettings {
+        username: Some("gateway".to_owned()),
+        password: Some("few rights".to_owned()),
+        ..settings(vec![server.url()], RedisMode::Single)
+    };
+    let (one, two) = (start(settings()), start(settings()));
+    suite(&[one.clone(), two.clone()]);
+    shared(&server, &one, &two);
+    let denied = server.cli(&["ACL", "LOG"]);
+    assert_eq!(denied.trim(), "", "{denied}");
+}
+
 #[test]
 fn a_cluster() {
     if !is_here() {

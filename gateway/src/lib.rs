@@ -21,4 +21,5 @@ mod sequencing;
 mod session;
 mod shard;
 mod sign_in;
+mod store_health;
 mod transport;

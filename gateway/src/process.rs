@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use entitlements::{AddressLimit, Connections, Health, Roster, Store, TrustedProxies};
+use entitlements::{AddressLimit, Connections, Roster, TrustedProxies};
 use fanout::{HubConfig, Interest, Sequencer, SequencerConfig};
 use feed_handlers::arbitration::{Arbitration, ArbitrationSettings};
 use feed_handlers::bars::Bars;
@@ -24,7 +24,7 @@ use feed_handlers::indicators::IndicatorTable;
 use feed_handlers::source::Stop;
 use protocol::InstrumentTable;
 
-use crate::admin::{AdminListeners, AdminServer, AdminState, Check, Phase};
+use crate::admin::{AdminListeners, AdminServer, AdminState, Phase};
 use crate::config::{self, AuditSink, Config, ConfigError, Wait};
 use crate::context::{Context, wall_ns};
 use crate::demo::Welcome;
@@ -37,6 +37,7 @@ use crate::platform::dead_letters::DeadLetterFile;
 use crate::roster::LiveSessions;
 use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
 use crate::shard::{self, Bell};
+use crate::store_health;
 use crate::transport::listener::{self, Listening};
 use crate::transport::tls::{Certificates, Watch};
 
@@ -98,7 +99,9 @@ impl Gateway {
         let admin_addresses = admin.addresses().to_vec();
 
         feeds.collect(&metrics);
-        let checks = vec![feeds.check(), store_check(entrance.door.store().clone())];
+        let store = entrance.door.store();
+        store_health::collect(store.clone(), &metrics);
+        let checks = vec![feeds.check(), store_health::check(store.clone())];
         let dead_letters = keep_dead_letters(&config.dead_letters, state, &venues, &metrics)?;
         let (audit, audit_thread) = keep_audit(&config.audit, state, &metrics)?;
         let admin_state = AdminState::new(config, metrics.clone(), checks, feeds.views());
@@ -382,14 +385,6 @@ fn keep_dead_letters(
     let kept = kept.map_err(|e| ConfigError::of("dead_letters.file", format_args!("{}: {e}", file.display())))?;
     let (letters, office) = dead_letters();
     Ok(Some((letters, kept.spawn(office)?)))
-}
-
-/// Without its store, a gateway serves whom it has, and nobody new unless it is told to.
-fn store_check(store: Arc<dyn Store>) -> Check {
-    Check::new("entitlements", move || match store.health() {
-        Health::Up => Ok(()),
-        Health::Away { for_s } => Err(format!("the store is away for {for_s} s")),
-    })
 }
 
 /// Starts the audit. Nothing is kept where it is so configured, or no directory is known for the file.

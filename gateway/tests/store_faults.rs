@@ -98,6 +98,8 @@ impl Fleet {
             wait_until("the store to be away", || !is_ready(gateway));
             let (_, why) = fetch(gateway.admin, "/readyz");
             assert!(why.contains(r#"{"check":"entitlements","reason":"the store is away for "#), "{why}");
+            assert_eq!(gateway.metric("gateway_entitlement_store_up"), 0.0);
+            assert!(gateway.metric("gateway_entitlement_store_outages_total") >= 1.0);
         }
     }
 
@@ -113,6 +115,7 @@ impl Fleet {
                 })
         });
         let took = since.elapsed();
+        self.gateways.iter().for_each(|gateway| assert_eq!(gateway.metric("gateway_entitlement_store_up"), 1.0));
         println!("consistent after {took:?} with {} clients", self.clients.len());
         took
     }
@@ -171,6 +174,8 @@ fn paused() {
     client.subscribe(r#"{"action":"subscribe","trades":["*"]}"#);
     assert_eq!(client.request(r#"{"action":"subscribe","signals":["BTC/USD"]}"#).kind(), "error");
     client.request(r#"{"action":"unsubscribe","trades":["*"]}"#);
+    assert!(fleet.gateways[0].metric("gateway_limits_decided_alone_total") >= 3.0);
+    assert!(fleet.gateways[0].metric("gateway_entitlement_store_failures_total{reason=\"late\"}") >= 1.0);
     fleet.all_live();
     server.signal("-CONT");
     fleet.is_consistent(&server);

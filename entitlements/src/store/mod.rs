@@ -107,6 +107,27 @@ pub enum Health {
     },
 }
 
+/// What a store that may be away has counted since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreCounts {
+    /// Questions without an answer in time.
+    pub late: u64,
+    /// Questions that failed on the way or that the server refused.
+    pub failed: u64,
+    /// Answers that mean nothing: the key holds something else.
+    pub senseless: u64,
+    /// Times that it went away.
+    pub outages: u64,
+    /// Times that it was found to have lost what it held, or a part of it.
+    pub losses: u64,
+    /// Charges that this node decided by its own count alone.
+    pub decided_alone: u64,
+    /// Sessions that ended while too many others did, and stay registered until the next comparison.
+    pub closes_deferred: u64,
+    /// Changes heard of: announcements.
+    pub announcements: u64,
+}
+
 /// The sessions of this node, as a store asks for them: which users' records to watch, what to register anew, whom to tell.
 pub trait Roster: Send + Sync {
     /// Users with at least one live session here.
@@ -158,4 +179,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn blocks(&self) -> Arc<AddressBlocks>;
 
     fn health(&self) -> Health;
+
+    /// For metrics. All zero for a store that is never away.
+    fn counts(&self) -> StoreCounts {
+        StoreCounts::default()
+    }
 }

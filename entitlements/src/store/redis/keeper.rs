@@ -167,6 +167,7 @@ impl Keeper {
     async fn listen(&self, listening: PubSub) {
         let mut messages = listening.into_on_message().ready_chunks(HEARD);
         while let Some(messages) = messages.next().await {
+            self.shared.counts.announcements.add(messages.len() as u64);
             note(self.hear(messages.iter().map(redis::Msg::get_payload_bytes)).await);
         }
     }
@@ -241,6 +242,7 @@ impl Keeper {
 
     fn lose(&self) {
         tracing::warn!("the entitlement store has lost what it held");
+        self.shared.counts.losses.one();
         self.behind.set(true);
         self.shared.lose();
     }
@@ -496,6 +498,7 @@ impl Keeper {
         }
         if lost {
             tracing::warn!("the entitlement store has lost a part of what it held");
+            self.shared.counts.losses.one();
             self.behind.set(true);
         }
         Ok(gone)

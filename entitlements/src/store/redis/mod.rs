@@ -11,6 +11,7 @@
 //! User ids, prefixes of keys and hashes of tokens are checked before they become part of a key's name, and scripts get them
 //! as arguments, so that nobody can name another key or say something to a script.
 
+mod counts;
 mod keeper;
 mod link;
 mod names;
@@ -28,10 +29,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Script, ScriptInvocation, Value};
 use tokio::sync::{Notify, mpsc};
 
+use self::counts::Counts;
 use self::link::{Link, Place};
 use self::names::{ACTIVE_USERS, CHANGES, IP_BLOCKLIST, Names};
 pub use self::operators::{ChangeError, RECORD_VERSION_MAX};
-use super::{Answer, ConnectionsExceeded, Health, Roster, SessionRecord, Store, StoreError, UserLookup};
+use super::{Answer, ConnectionsExceeded, Health, Roster, SessionRecord, Store, StoreCounts, StoreError, UserLookup};
 use crate::address::AddressBlocks;
 use crate::api_key::{ApiKeyRecord, is_key_prefix};
 use crate::limits::{Charge, Limiter, Quota, Verdict};
@@ -141,6 +143,7 @@ struct Shared {
     away_ms: AtomicU64,
     started: Instant,
     failures: AtomicU32,
+    counts: Counts,
     /// When it was last found to have lost what it held, ms after `started`; [`NEVER`] where it was not.
     lost_ms: AtomicU64,
     /// Whether this node has counted by itself.
@@ -201,6 +204,7 @@ impl Shared {
         if self.up.swap(false, Ordering::AcqRel) {
             // Relaxed: a time to look at.
             self.away_ms.store(self.now_ms(), Ordering::Relaxed);
+            self.counts.outages.one();
             tracing::warn!("the entitlement store is away");
         }
         self.news.notify_one();
@@ -275,13 +279,18 @@ impl Shared {
             }
             Ok(Err(error)) if is_about_the_question(&error) => {
                 tracing::error!(%error, "the entitlement store does not understand");
+                self.counts.senseless.one();
                 return Err(self.fail(&error));
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "no answer of the entitlement store");
+                self.counts.failed.one();
                 self.fail(&error);
             }
-            Err(_) => drop(self.fail(&format_args!("no answer within {patience:?}"))),
+            Err(_) => {
+                self.counts.late.one();
+                self.fail(&format_args!("no answer within {patience:?}"));
+            }
         }
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
             self.go_away();
@@ -445,6 +454,7 @@ impl Redis {
             away_ms: AtomicU64::new(0),
             started: Instant::now(),
             failures: AtomicU32::new(0),
+            counts: Counts::default(),
             lost_ms: AtomicU64::new(NEVER),
             counts_alone: AtomicBool::new(false),
             doubted_ms: AtomicU64::new(NEVER),
@@ -609,6 +619,7 @@ impl Store for Redis {
             }
             // Relaxed: looked at when the store is back.
             shared.counts_alone.store(true, Ordering::Relaxed);
+            shared.counts.decided_alone.one();
             shared.limiter.take(&charge, wall_ms())
         })
     }
@@ -656,7 +667,7 @@ impl Store for Redis {
 
     fn close(&self, number: u64, user: &Arc<str>) {
         if self.closes.try_send(Close { number, user: user.clone() }).is_err() {
-            tracing::debug!("sessions to be taken back are left to the next comparison");
+            self.shared.counts.closes_deferred.one();
         }
     }
 
@@ -670,5 +681,9 @@ impl Store for Redis {
         }
         let since = Duration::from_millis(self.shared.away_ms.load(Ordering::Relaxed));
         Health::Away { for_s: self.shared.started.elapsed().saturating_sub(since).as_secs() }
+    }
+
+    fn counts(&self) -> StoreCounts {
+        self.shared.counts.read()
     }
 }
