@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api_key::{HashKey, SecretHash, is_key_prefix};
 use crate::connections::counted_as;
-use crate::limits::{Charge, Meter, Quota, Subject};
+use crate::limits::{Charge, Meter, Quota, Subject, Verdict};
 use crate::principal::{Categories, Principal, Status, Tier, User, is_user_id};
 use crate::store::{Answer, Store, StoreError, UserLookup};
 use crate::tiers::{Kinds, Tiers};
@@ -135,6 +135,8 @@ impl Refusal {
 pub struct SignInError {
     reason: Refusal,
     retry_after: Option<Duration>,
+    /// Of the attempts, where they are used up.
+    verdict: Option<Verdict>,
 }
 
 impl SignInError {
@@ -159,6 +161,11 @@ impl SignInError {
     pub const fn retry_after(self) -> Option<Duration> {
         self.retry_after
     }
+
+    /// What was said of the address's attempts, where they are used up.
+    pub const fn verdict(self) -> Option<Verdict> {
+        self.verdict
+    }
 }
 
 impl fmt::Display for SignInError {
@@ -176,7 +183,7 @@ impl std::error::Error for SignInError {}
 impl From<Refusal> for SignInError {
     fn from(reason: Refusal) -> SignInError {
         let away = matches!(reason, Refusal::StoreAway | Refusal::Record);
-        SignInError { reason, retry_after: away.then_some(SignInError::STORE_RETRY) }
+        SignInError { reason, retry_after: away.then_some(SignInError::STORE_RETRY), verdict: None }
     }
 }
 
@@ -322,7 +329,8 @@ impl Door {
         if verdict.allowed {
             return Ok(());
         }
-        Err(SignInError { reason: Refusal::TooManyAttempts, retry_after: Some(verdict.retry_after) })
+        let (reason, retry_after) = (Refusal::TooManyAttempts, Some(verdict.retry_after));
+        Err(SignInError { reason, retry_after, verdict: Some(verdict) })
     }
 
     async fn principal(&self, credentials: &Credentials, now: i64) -> Result<Arc<Principal>, SignInError> {

@@ -209,6 +209,15 @@ impl HttpRefusal {
         self.with(header::RETRY_AFTER, whole_seconds(after).max(1))
     }
 
+    /// With the limit that is used up, at `now_ns` (Unix ns), and when to come back.
+    fn with_limit(self, verdict: &Verdict, now_ns: i64) -> HttpRefusal {
+        let now = Duration::from_nanos(u64::try_from(now_ns).unwrap_or_default());
+        self.with(X_RATELIMIT_LIMIT, verdict.quota.limit)
+            .with(X_RATELIMIT_REMAINING, verdict.remaining)
+            .with(X_RATELIMIT_RESET, whole_seconds(now.saturating_add(verdict.resets_in)))
+            .with_retry_after(verdict.retry_after)
+    }
+
     /// What it counts as.
     pub(crate) fn counter(&self) -> Counter {
         self.counter
@@ -360,19 +369,17 @@ async fn principal(
             _ => return invalid(),
         };
         let refusal = HttpRefusal::new(status, name, counter, error.to_string());
-        refusal.with_retry_after(error.retry_after().unwrap_or_default())
+        match error.verdict() {
+            Some(verdict) => refusal.with_limit(&verdict, context.now().wall_ns),
+            None => refusal.with_retry_after(error.retry_after().unwrap_or_default()),
+        }
     })
 }
 
 /// The answer to a user whose requests are used up, at `now_ns` (Unix ns).
 fn rate_limited(verdict: &Verdict, now_ns: i64) -> HttpRefusal {
-    let now = Duration::from_nanos(u64::try_from(now_ns).unwrap_or_default());
     let (status, counter) = (StatusCode::TOO_MANY_REQUESTS, Counter::HandshakeRateLimit);
-    HttpRefusal::new(status, "RATE_LIMIT_EXCEEDED", counter, "too many requests")
-        .with(X_RATELIMIT_LIMIT, verdict.quota.limit)
-        .with(X_RATELIMIT_REMAINING, verdict.remaining)
-        .with(X_RATELIMIT_RESET, whole_seconds(now.saturating_add(verdict.resets_in)))
-        .with_retry_after(verdict.retry_after)
+    HttpRefusal::new(status, "RATE_LIMIT_EXCEEDED", counter, "too many requests").with_limit(verdict, now_ns)
 }
 
 /// Refuses a body that is too large, or of a length that nobody tells: an upgrade needs none.
