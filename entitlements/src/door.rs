@@ -18,7 +18,7 @@ use crate::limits::{Charge, Meter, Quota, Subject, Verdict};
 use crate::principal::{Categories, Principal, Status, Tier, User, is_user_id};
 use crate::store::{Answer, Store, StoreError, UserLookup};
 use crate::tiers::{Kinds, Tiers};
-use crate::token::{TokenHash, Tokens};
+use crate::token::{TokenHashes, Tokens};
 
 /// What a client shows at the door.
 #[derive(Clone, PartialEq, Eq)]
@@ -382,12 +382,12 @@ impl Door {
             }
             verified => verified?,
         };
-        let hash = TokenHash::of(token);
-        let (user, token_denied) = self.user(&claims.user.into(), Some(hash)).await?;
+        let hashes = TokenHashes::of(token);
+        let (user, token_denied) = self.user(&claims.user.into(), Some(hashes)).await?;
         if token_denied {
             return Err(Refusal::TokenDenied.into());
         }
-        Ok(Arc::new(Principal::new(&user, &self.tiers).until(claims.expires_at).by_token(hash)))
+        Ok(Arc::new(Principal::new(&user, &self.tiers).until(claims.expires_at).by_token(hashes)))
     }
 
     /// The certificate was verified by TLS; the first of its names that stands for a user counts.
@@ -402,12 +402,13 @@ impl Door {
     }
 
     /// The user's record, and whether the token is denied.
-    async fn user(&self, id: &Arc<str>, token: Option<TokenHash>) -> Result<(User, bool), SignInError> {
+    async fn user(&self, id: &Arc<str>, token: Option<TokenHashes>) -> Result<(User, bool), SignInError> {
         match self.store.user(id, token).await {
             Ok(UserLookup { user, token_denied }) => Ok((user.ok_or(Refusal::UnknownUser)?, token_denied)),
             Err(StoreError::Away) if self.rules.fail == Fail::Open => {
                 let nothing = User { categories: Categories::NONE, ..User::new(id, Tier::Free) };
-                let token_denied = token.is_some_and(|token| self.store.remembers_denied(&token));
+                let is_denied = |token: TokenHashes| token.iter().any(|hash| self.store.remembers_denied(&hash));
+                let token_denied = token.is_some_and(is_denied);
                 Ok((self.store.remembered_user(id).unwrap_or(nothing), token_denied))
             }
             Err(error) => Err(error.into()),

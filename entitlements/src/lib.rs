@@ -39,4 +39,4 @@ pub use store::{
 #[cfg(feature = "redis")]
 pub use store::{ChangeError, RECORD_VERSION_MAX, Redis, RedisMode, RedisSettings};
 pub use tiers::{Kinds, Rights, Tiers};
-pub use token::{Algorithm, Claims, TokenHash, TokenKey, TokenKeyError, TokenRules, Tokens, claimed_end};
+pub use token::{Algorithm, Claims, TokenHash, TokenHashes, TokenKey, TokenKeyError, TokenRules, Tokens, claimed_end};

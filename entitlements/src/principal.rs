@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Quota;
 use crate::tiers::{Kinds, Tiers};
-use crate::token::TokenHash;
+use crate::token::TokenHashes;
 
 /// What a user pays for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -228,7 +228,7 @@ pub struct Principal {
     /// Unix seconds from which the sign-in no longer holds; `i64::MAX` where it has no end.
     expires_at: i64,
     /// The token of the sign-in, so that it can be denied while the session lives.
-    token: Option<Box<TokenHash>>,
+    token: Option<Box<TokenHashes>>,
 }
 
 impl Principal {
@@ -273,7 +273,7 @@ impl Principal {
     }
 
     /// The same principal, signed in by this token.
-    pub fn by_token(&self, token: TokenHash) -> Principal {
+    pub fn by_token(&self, token: TokenHashes) -> Principal {
         Principal { token: Some(Box::new(token)), ..self.clone() }
     }
 
@@ -313,7 +313,7 @@ impl Principal {
     }
 
     /// The token of the sign-in, if it was by one.
-    pub fn token(&self) -> Option<&TokenHash> {
+    pub fn token(&self) -> Option<&TokenHashes> {
         self.token.as_deref()
     }
 
@@ -401,9 +401,9 @@ mod tests {
         let (before, after) = (of(Tier::Free, 1), of(Tier::Premium, 2));
         assert!(Arc::ptr_eq(&after.succeeding(&before), &after));
         let trades = Kinds::NONE.with(protocol::ChannelKind::Trades);
-        let signed_in = before.until(9).by_token(TokenHash::of("t")).scoped(trades);
+        let signed_in = before.until(9).by_token(TokenHashes::of("t")).scoped(trades);
         let succeeded = after.succeeding(&signed_in);
-        assert_eq!(*succeeded, after.until(9).by_token(TokenHash::of("t")).scoped(trades));
+        assert_eq!(*succeeded, after.until(9).by_token(TokenHashes::of("t")).scoped(trades));
         assert!(succeeded.has_rights_of(&after) && !succeeded.has_rights_of(&before));
         assert_eq!((succeeded.version(), succeeded.tier()), (2, Tier::Premium));
     }

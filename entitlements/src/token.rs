@@ -46,6 +46,44 @@ impl TokenHash {
     }
 }
 
+/// What one token may be denied by: its hash, and that of its twin, where it has one. Of an ES256 signature (r, s) anybody can make
+/// (r, n - s), which verifies as well and has the token written otherwise: who denies the one means both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenHashes {
+    shown: TokenHash,
+    twin: Option<TokenHash>,
+}
+
+impl TokenHashes {
+    /// The hashes of a token as it was shown, which has been verified.
+    pub fn of(token: &str) -> TokenHashes {
+        TokenHashes { shown: TokenHash::of(token), twin: twin(token).map(|twin| TokenHash::of(&twin)) }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = TokenHash> + use<> {
+        std::iter::once(self.shown).chain(self.twin)
+    }
+}
+
+/// The order of P-256, n (SEC 2, section 2.4.2).
+const P256_ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+    0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+/// The token with (r, n - s) for a signature (r, s): one of 64 bytes, which of the algorithms here only ES256's has.
+fn twin(token: &str) -> Option<String> {
+    let (signed, signature) = token.rsplit_once('.')?;
+    let mut signature: [u8; 64] = URL_SAFE_NO_PAD.decode(signature).ok()?.try_into().ok()?;
+    let mut borrow = false;
+    for (s, n) in signature[32..].iter_mut().zip(P256_ORDER).rev() {
+        let (difference, below) = n.overflowing_sub(*s);
+        let (difference, still_below) = difference.overflowing_sub(u8::from(borrow));
+        (*s, borrow) = (difference, below || still_below);
+    }
+    Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+}
+
 /// When a token says that it ends (`exp`), Unix seconds. **Not verified:** it says how long to deny the token, and nothing else.
 /// `None` where it is no JSON Web Token, or has no end.
 pub fn claimed_end(token: &str) -> Option<i64> {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use entitlements::{
     Answer, Categories, Change, ChangeError, Charge, Embedded, Health, LiveSession, Meter, Quota, RECORD_VERSION_MAX,
-    Redis, RedisMode, RedisSettings, Roster, SessionRecord, Status, Store, Subject, Tier, TokenHash, User, Users,
-    parse_network,
+    Redis, RedisMode, RedisSettings, Roster, SessionRecord, Status, Store, Subject, Tier, TokenHash, TokenHashes, User,
+    Users, parse_network,
 };
 use futures_util::future::join_all;
 use support::{Server, cluster, is_here, wait_until};
@@ -237,10 +237,10 @@ fn shared(server: &Server, one: &Arc<Redis>, two: &Arc<Redis>) {
     wait_until("a user to be gone", || sessions.has_heard(|c| *c == Change::Gone("carol".into())));
 
     // Tokens and addresses.
-    let token = TokenHash::of("a.b.c");
-    assert!(!block_on(one.user(&"alice".into(), Some(token))).unwrap().token_denied);
+    let (token, shown) = (TokenHash::of("a.b.c"), TokenHashes::of("a.b.c"));
+    assert!(!block_on(one.user(&"alice".into(), Some(shown))).unwrap().token_denied);
     block_on(one.deny(&token, Duration::from_secs(60))).unwrap();
-    assert!(block_on(two.user(&"alice".into(), Some(token))).unwrap().token_denied);
+    assert!(block_on(two.user(&"alice".into(), Some(shown))).unwrap().token_denied);
     wait_until("the token to be denied", || sessions.has_heard(|c| *c == Change::Token(token)));
     block_on(one.block(parse_network("192.0.2.0/24").unwrap(), "abuse")).unwrap();
     let blocked = |store: &Arc<Redis>| store.blocks().reason("192.0.2.9".parse().unwrap()).map(str::to_owned);

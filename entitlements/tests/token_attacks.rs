@@ -12,7 +12,12 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
     EcdsaSigningAlgorithm, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
 };
-use entitlements::{Algorithm, Claims, IssueError, Refusal, TokenKey, TokenKeyError, TokenRules, Tokens, claimed_end};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use entitlements::{
+    Algorithm, Claims, IssueError, Refusal, TokenHash, TokenHashes, TokenKey, TokenKeyError, TokenRules, Tokens,
+    claimed_end,
+};
 use proptest::prelude::*;
 
 const NOW: i64 = 1_763_654_400;
@@ -179,6 +184,29 @@ fn the_key_decides_the_algorithm() {
     }
     // ECDSA signatures in tokens are r and s as they are, not their DER form.
     check(&TOKENS, &jws(ES, GOOD, by_ec(&ECDSA_P256_SHA256_ASN1_SIGNING)), Err(Refusal::TokenSignature));
+}
+
+#[test]
+fn who_denies_an_es256_token_denies_its_twin() {
+    let token = jws(ES, GOOD, by_ec(&ECDSA_P256_SHA256_FIXED_SIGNING));
+    let twin = {
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let half = |at: usize| u128::from_be_bytes(signature[at..at + 16].try_into().unwrap());
+        // The order of P-256 less s.
+        let (low, borrow) = 0xbce6_faad_a717_9e84_f3b9_cac2_fc63_2551u128.overflowing_sub(half(48));
+        let high = 0xffff_ffff_0000_0000_ffff_ffff_ffff_ffffu128 - half(32) - u128::from(borrow);
+        signature[32..48].copy_from_slice(&high.to_be_bytes());
+        signature[48..].copy_from_slice(&low.to_be_bytes());
+        format!("{signed}.{}", url(&signature))
+    };
+    check(&TOKENS, &twin, Ok("alice"));
+    let hashes = |token: &str| TokenHashes::of(token).iter().collect::<Vec<_>>();
+    assert_eq!(hashes(&token), [TokenHash::of(&token), TokenHash::of(&twin)]);
+    assert_eq!(hashes(&twin), [TokenHash::of(&twin), TokenHash::of(&token)]);
+    for token in [hs(GOOD), jws(RS, GOOD, by_rsa(&RSA, &RSA_PKCS1_SHA256)), "a.b.c".into(), String::new()] {
+        assert_eq!(hashes(&token), [TokenHash::of(&token)]);
+    }
 }
 
 #[test]

@@ -374,7 +374,9 @@ impl Shard {
                 Ok(Input::Feed { source, state }) => self.announce_feed(source, state),
                 Ok(Input::Entitlements(changes)) => changes.iter().for_each(|change| self.apply_change(change)),
                 Ok(Input::TokensDenied(tokens)) => {
-                    let is_denied = |session: &Session| session.principal().token().is_some_and(|t| tokens.contains(t));
+                    let is_denied = |session: &Session| {
+                        session.principal().token().is_some_and(|token| token.iter().any(|hash| tokens.contains(&hash)))
+                    };
                     self.close_where(CloseCode::Revoked, is_denied);
                 }
                 Ok(Input::Blocks(blocks)) if blocks.is_empty() => {}

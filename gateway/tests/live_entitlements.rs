@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use entitlements::{ApiKey, Change, Status, Tier, TokenHash, User};
+use entitlements::{ApiKey, Change, Status, Tier, TokenHash, TokenHashes, User};
 use serde_json::{Value, json};
 use support::{Client, Directory, End, Received, Running, Venue, start};
 
@@ -298,7 +298,7 @@ fn a_store_sees_all_sessions_and_brings_news_in_the_order_of_versions() {
     let mut sessions = runtime.block_on(roster.sessions());
     sessions.sort_by_key(|session| session.number);
     let listed: Vec<_> = sessions.iter().map(|s| (s.number, &*s.user, s.role, s.token)).collect();
-    let hash = TokenHash::of(&token);
+    let hash = TokenHashes::of(&token);
     let expected: Vec<_> = (1..=6).map(|number| (number, "demo-premium", "premium", Some(hash))).collect();
     assert_eq!(listed, [expected, vec![(7, "demo-free", "free", None)]].concat());
     let now_s = gateway::door::unix_seconds();

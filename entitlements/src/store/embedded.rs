@@ -24,7 +24,7 @@ use crate::api_key::{ApiKeyRecord, KEY_PREFIX_BYTES_MAX, SecretHash};
 use crate::limits::{Charge, Limiter, Verdict};
 use crate::principal::{Categories, Category, Status, Tier, USER_ID_BYTES_MAX, User, is_user_id};
 use crate::tiers::Kinds;
-use crate::token::TokenHash;
+use crate::token::{TokenHash, TokenHashes};
 
 /// Longest name in a certificate, in bytes.
 const CERTIFICATE_NAME_BYTES_MAX: usize = 512;
@@ -227,9 +227,9 @@ impl Embedded {
 }
 
 impl Store for Embedded {
-    fn user(&self, id: &Arc<str>, token: Option<TokenHash>) -> Answer<Result<UserLookup, StoreError>> {
+    fn user(&self, id: &Arc<str>, token: Option<TokenHashes>) -> Answer<Result<UserLookup, StoreError>> {
         let users = self.current.load();
-        let token_denied = token.is_some_and(|token| users.denies(&token));
+        let token_denied = token.is_some_and(|token| token.iter().any(|hash| users.denies(&hash)));
         Box::pin(ready(Ok(UserLookup { user: users.user(id).cloned(), token_denied })))
     }
 

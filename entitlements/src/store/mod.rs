@@ -25,7 +25,7 @@ use crate::api_key::ApiKeyRecord;
 use crate::limits::{Charge, Verdict};
 use crate::principal::User;
 use crate::record::RecordError;
-use crate::token::TokenHash;
+use crate::token::{TokenHash, TokenHashes};
 
 /// What a store says, once it has.
 pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -74,7 +74,7 @@ pub struct LiveSession {
     pub address: IpAddr,
     /// When the client last asked for something: Unix s.
     pub active_at: i64,
-    pub token: Option<TokenHash>,
+    pub token: Option<TokenHashes>,
 }
 
 /// The user has as many connections as it may.
@@ -141,7 +141,7 @@ pub trait Roster: Send + Sync {
 /// What a store is asked. See the module's page.
 pub trait Store: fmt::Debug + Send + Sync {
     /// A user's record, and whether a token is denied: one round trip.
-    fn user(&self, id: &Arc<str>, token: Option<TokenHash>) -> Answer<Result<UserLookup, StoreError>>;
+    fn user(&self, id: &Arc<str>, token: Option<TokenHashes>) -> Answer<Result<UserLookup, StoreError>>;
 
     /// A user's record as this node read it last, for while the store is away. A store that is never away remembers nobody.
     fn remembered_user(&self, _id: &str) -> Option<User> {

@@ -507,7 +507,8 @@ impl Keeper {
     /// Tokens that were denied while nobody listened.
     async fn look_at_tokens(&self) -> Result<(), StoreError> {
         let Some(roster) = self.shared.roster() else { return Ok(()) };
-        let tokens: HashSet<TokenHash> = roster.sessions().await.into_iter().filter_map(|live| live.token).collect();
+        let tokens: HashSet<TokenHash> =
+            roster.sessions().await.iter().filter_map(|live| live.token).flat_map(|token| token.iter()).collect();
         let tokens: Vec<TokenHash> = tokens.into_iter().collect();
         for chunk in tokens.chunks(CHUNK) {
             let begun = Instant::now();

@@ -39,7 +39,7 @@ use crate::api_key::{ApiKeyRecord, is_key_prefix};
 use crate::limits::{Charge, Limiter, Quota, Verdict};
 use crate::principal::{User, is_user_id};
 use crate::record::RecordError;
-use crate::token::TokenHash;
+use crate::token::{TokenHash, TokenHashes};
 use crate::window::kept_ms;
 
 /// Answers in a row that may fail before the store counts as away.
@@ -517,7 +517,7 @@ impl Drop for Redis {
 }
 
 impl Store for Redis {
-    fn user(&self, id: &Arc<str>, token: Option<TokenHash>) -> Answer<Result<UserLookup, StoreError>> {
+    fn user(&self, id: &Arc<str>, token: Option<TokenHashes>) -> Answer<Result<UserLookup, StoreError>> {
         if !is_user_id(id) {
             return Box::pin(ready(Ok(UserLookup { user: None, token_denied: false })));
         }
@@ -527,7 +527,11 @@ impl Store for Redis {
             let denied = async {
                 match token {
                     None => Ok(false),
-                    Some(token) => shared.is_denied(token).await,
+                    Some(token) => {
+                        let asked =
+                            futures_util::future::join_all(token.iter().map(|hash| shared.is_denied(hash))).await;
+                        asked.into_iter().try_fold(false, |denied, this| Ok(denied | this?))
+                    }
                 }
             };
             let (user, denied) = futures_util::future::join(shared.read_user(&id), denied).await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use entitlements::{
     AddressBlocks, AddressLimit, ApiKeyRecord, Charge, Connections, ConnectionsExceeded, Door, Embedded, Health, Meter,
-    SessionRecord, Store, StoreError, Tier, Tiers, TokenHash, TokenKey, TokenRules, Tokens, User, UserLookup, Users,
+    SessionRecord, Store, StoreError, Tier, Tiers, TokenHashes, TokenKey, TokenRules, Tokens, User, UserLookup, Users,
 };
 use fanout::{Hub, HubConfig, Interest, SlowConsumer, SubscriberKey};
 use protocol::frame::{MessageReader, Opcode, encode_client_frame, frame_len, server_frame};
@@ -29,7 +29,7 @@ struct Slow {
 type Told<T> = entitlements::Answer<T>;
 
 impl Store for Slow {
-    fn user(&self, id: &Arc<str>, token: Option<TokenHash>) -> Told<Result<UserLookup, StoreError>> {
+    fn user(&self, id: &Arc<str>, token: Option<TokenHashes>) -> Told<Result<UserLookup, StoreError>> {
         self.embedded.user(id, token)
     }
 
