@@ -79,7 +79,9 @@ def request(*headers: str | bytes, target: str = "/stream") -> bytes:
     return b"\r\n".join(line if isinstance(line, bytes) else line.encode() for line in lines) + b"\r\n\r\n"
 
 
-def ask(gateway: Gateway, *headers: str | bytes, source: str = "127.0.0.1", target: str = "/stream", before=b"") -> Answer:
+def ask(
+    gateway: Gateway, *headers: str | bytes, source: str = "127.0.0.1", target: str = "/stream", before=b""
+) -> Answer:
     """The answer to an upgrade with these headers."""
     connection = connect(gateway, source)
     try:

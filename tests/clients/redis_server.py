@@ -8,14 +8,18 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 from pathlib import Path
 
+import pytest
 import redis
 from gateway_process import REPOSITORY, WAIT_S, Credential
 from timing import wait_until
+
+needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no redis-server")
 
 PASSWORD = "a-password-of-the-tests"
 CHANGES = "entitlement:changes"
@@ -76,6 +80,10 @@ class RedisServer:
         """Those of all keys."""
         return set(self.client.scan_iter(count=1_000))
 
+    def has_sessions(self) -> bool:
+        """Whether there is anything to be taken back of any session: the gateways' own lists are the last that goes."""
+        return any(name.startswith("gateway:sessions:") for name in self.names())
+
 
 class Platform:
     """What the platform does with its own client: records, API keys, denied tokens, blocks."""
@@ -87,9 +95,8 @@ class Platform:
     def record(self, user: str, version: int, tier: str = "premium", status: str = "active", **fields) -> str:
         """A record as JSON; of all categories unless `fields` say otherwise."""
         categories = ["crypto", "equity", "forex", "commodity"]
-        return json.dumps(
-            {"user_id": user, "tier": tier, "status": status, "signal_categories": categories, **fields, "version": version}
-        )
+        given = {"user_id": user, "tier": tier, "status": status, "signal_categories": categories}
+        return json.dumps({**given, **fields, "version": version})
 
     def put(self, user: str, version: int = 1, **fields) -> None:
         """Writes a record as JSON, and announces it as a whole."""
@@ -132,25 +139,29 @@ class Platform:
         return self.redis.smembers(f"websocket:connections:{{{user}}}")
 
 
-def documented() -> dict[str, re.Pattern]:
-    """The names of keys in the README's table, each as what it matches."""
-    readme = (REPOSITORY / "README.md").read_text()
-    [table] = re.findall(r"^\| key \| .*\n\|.*\n((?:\|.*\n)+)", readme, re.M)
-    names = [name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
-    assert len(names) > 10, names
+def documented() -> list[tuple[re.Pattern, str, bool]]:
+    """The keys in the table of the page of entitlements: what a name is like, the type, whether it is for a time."""
+    page = (REPOSITORY / "entitlements/README.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| (text or hash|text|hash|set|sorted set)(, [^|]+)? \| .* \| .* \|$", page, re.M)
+    assert len(rows) > 10, rows
 
     def pattern(name: str) -> re.Pattern:
-        # What stands in <> is anything; the rest, braces included, is itself.
-        return re.compile("".join(".+" if part[0] == "<" else re.escape(part) for part in re.findall(r"<[^>]+>|[^<]+", name)))
+        # What stands in capitals is anything; the rest, braces included, is itself.
+        parts = re.findall(r"[A-Z0-9]+|[^A-Z0-9]+", name)
+        return re.compile("".join(".+" if part.isupper() else re.escape(part) for part in parts))
 
-    return {name: pattern(name) for name in names}
+    named = {"text": "string", "text or hash": "string or hash", "sorted set": "zset"}
+    return [(pattern(name), named.get(types, types), bool(time)) for name, types, time in rows]
 
 
 def check_documented(server: RedisServer) -> None:
-    """That each key has a name of the README's table, and that what is for a time ends with it."""
+    """That each key has a name and a type of the page of entitlements, and that what is for a time ends with it."""
     known = documented()
     for name in server.names():
-        assert any(pattern.fullmatch(name) for pattern in known.values()), f"{name} is not in the README"
-        # A key may end while it is looked at.
-        if name.startswith(("session:", "rate_limit:", "jwt_blacklist:", "gateway:janitor:")):
-            assert server.client.pttl(name) != -1, f"{name} stays for good"
+        places = [(types, for_a_time) for pattern, types, for_a_time in known if pattern.fullmatch(name)]
+        assert len(places) == 1, f"{name} is in {len(places)} rows of entitlements/README.md"
+        [(types, for_a_time)] = places
+        kind = server.client.type(name)
+        # Some may have ended meanwhile.
+        assert kind in types.split(" or ") or kind == "none", f"{name} is a {kind}, not a {types}"
+        assert not for_a_time or server.client.pttl(name) != -1, f"{name} stays for good"

@@ -8,20 +8,21 @@ import itertools
 import json
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from client import Client, is_, signed_in
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from door import Answer, ask, bearer, connect, request
-from gateway_process import WAIT_S, Gateway
+from gateway_process import Gateway
 from issuer import SECRET, Issuer
-from redis_server import Platform, RedisServer, check_documented
+from redis_server import Platform, RedisServer, check_documented, needs_redis
 from timing import at_once, wait_until
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
-INVALID = {"status": 401, "error": "INVALID_TOKEN", "message": "the credentials are not valid", "WWW_Authenticate": "Bearer"}
+pytestmark = needs_redis
+
+WRONG = "Authorization: Bearer nonsense"
 PROXY, BLOCKED = "127.0.0.4", "127.0.0.3"
 CONNECTIONS_PER_ADDRESS = 20
 
@@ -40,6 +41,8 @@ class Attacked:
                 **self.server.settings,
                 **self.issuer.settings,
                 "server__shards": 2,
+                # Fifty clients sign in together on a machine that may be busy.
+                "server__auth_timeout": "60s",
                 "server__trusted_proxies": f'["{PROXY}", "10.0.0.0/8"]',
                 "server__connections_per_address": CONNECTIONS_PER_ADDRESS,
                 "entitlements__sign_ins__attempts_max": 10,
@@ -82,7 +85,7 @@ class Attacked:
     def refuses_at_the_door(self, *headers, **options) -> bytes:
         """That credentials get the one answer, which is returned."""
         answer = self.ask(*headers, **options)
-        answer.is_refused(**INVALID)
+        answer.is_refused(401, "INVALID_TOKEN", "the credentials are not valid", WWW_Authenticate="Bearer")
         return answer.raw
 
     def refuses_a_message(self, message: str) -> None:
@@ -193,8 +196,9 @@ def forged():
     yield "an end that is none", lambda issuer: with_claims(issuer, b'"exp":NaN')
     yield "deep JSON in a claim", lambda issuer: with_claims(issuer, b'"exp":99999999999,"aud":' + b"[" * 3_000)
     yield "deep header", lambda issuer: issuer.by_hand(b'{"alg":"HS256","kid":' + b"[" * 3_000, HMAC)
-    yield "more than 8 KiB", lambda issuer: issuer.by_hand(
-        {"alg": "HS256", "kid": "hmac"}, HMAC, issuer.claims(name="a" * 6_200)
+    yield (
+        "more than 8 KiB",
+        lambda issuer: issuer.by_hand({"alg": "HS256", "kid": "hmac"}, HMAC, issuer.claims(name="a" * 6_200)),
     )
     yield "claims in a list", lambda issuer: issuer.by_hand({"alg": "HS256", "kid": "hmac"}, HMAC, b"[]")
     yield "four parts", lambda issuer: issuer.token("hmac") + ".e30"
@@ -276,21 +280,29 @@ def test_a_denied_token_does_not_come_back(attacked):
 
 
 def test_a_denied_token_does_not_come_back_in_other_clothes(attacked):
-    """Another text that has the same signature verified, and another hash."""
+    """Another text with another hash, in which the same token is verified."""
     issuer, platform = attacked.issuer, attacked.platform
     for kid in issuer.algorithms:
         token = issuer.token(kid, jti="clothes")
         platform.deny(token)
         attacked.refuses_token(token)
         attacked.refuses_token(token + "=" * (-len(token.rsplit(".", 1)[1]) % 4))
-        if kid != "ec":
-            continue
-        # (r, s) and (r, n - s) are both signatures of the same.
-        signed, _, signature = token.rpartition(".")
-        both = base64.urlsafe_b64decode(signature + "==")
-        order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-        twin = both[:32] + (order - int.from_bytes(both[32:])).to_bytes(32)
-        attacked.refuses_token(f"{signed}.{base64.urlsafe_b64encode(twin).rstrip(b'=').decode()}")
+    token = issuer.token("ec", jti="twin")
+    with attacked.client(f"/stream?token={twin(token)}") as client:
+        client.until(lambda message: message.get("msg") == "authenticated")
+        platform.deny(token)
+        assert client.drain() == ([], 3504)
+    attacked.refuses_token(token)
+    attacked.refuses_token(twin(token))
+
+
+def twin(token: str) -> str:
+    """The ES256 token with the signature (r, n - s) in place of (r, s), which is as good, and needs no key to make."""
+    signed, _, signature = token.rpartition(".")
+    both = base64.urlsafe_b64decode(signature + "==")
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    other = both[:32] + (order - int.from_bytes(both[32:])).to_bytes(32)
+    return f"{signed}.{base64.urlsafe_b64encode(other).rstrip(b'=').decode()}"
 
 
 # Guessing
@@ -319,7 +331,8 @@ def test_a_guess_learns_nothing_from_the_answer(attacked):
     )
     answers = {attacked.refuses_at_the_door(f"Authorization: Bearer {guess}") for guess in guesses}
     answers |= {attacked.refuses_at_the_door(f"X-API-Key: {guess}") for guess in guesses}
-    answers |= {attacked.refuses_at_the_door(f"Authorization: {kind}") for kind in ("", "Basic !", "Digest x", "Bearer")}
+    kinds = ("", "Basic !", "Digest x", "Bearer")
+    answers |= {attacked.refuses_at_the_door(f"Authorization: {kind}") for kind in kinds}
     assert len(answers) == 1
 
 
@@ -330,16 +343,15 @@ def test_attempts_that_failed_are_ten_in_five_minutes(attacked):
         for _ in range(15):
             attacked.ask(bearer(good), source=guesser)
         for _ in range(10):
-            attacked.refuses_at_the_door("Authorization: Bearer nonsense", source=guesser)
+            attacked.refuses_at_the_door(WRONG, source=guesser)
         begun = int(time.time())
-        for header in ("Authorization: Bearer nonsense", bearer(good)):
+        for header in (WRONG, bearer(good)):
             answer = attacked.ask(header, source=guesser)
             wait, reset = (int(answer.headers[name]) for name in ("Retry-After", "X-RateLimit-Reset"))
             # A place comes back a bucket's width late at most.
             assert 1 <= wait <= 305 and begun + wait - 2 <= reset <= int(time.time()) + 310
-            answer.is_refused(
-                429, "RATE_LIMIT_EXCEEDED", "too many sign-in attempts", X_RateLimit_Limit="10", X_RateLimit_Remaining="0"
-            )
+            told = {"X_RateLimit_Limit": "10", "X_RateLimit_Remaining": "0"}
+            answer.is_refused(429, "RATE_LIMIT_EXCEEDED", "too many sign-in attempts", **told)
         # After an upgrade it is the same; who says nothing may come, and who is there goes on.
         with Client(attacked.gateway.url(), source_address=(guesser, 0)) as client:
             client.send(action="auth", key=good.key, secret=good.secret)
@@ -353,9 +365,7 @@ def test_attempts_that_failed_are_ten_in_five_minutes(attacked):
 
 def test_of_guesses_at_once_ten_are_answered(attacked):
     guesser = next(strangers)
-    answers = at_once(
-        CONNECTIONS_PER_ADDRESS, lambda _: attacked.ask("Authorization: Bearer nonsense", source=guesser).status
-    )
+    answers = at_once(CONNECTIONS_PER_ADDRESS, lambda _: attacked.ask(WRONG, source=guesser).status)
     assert sorted(answers) == [401] * 10 + [429] * (CONNECTIONS_PER_ADDRESS - 10)
 
 
@@ -384,10 +394,8 @@ def test_what_a_stranger_says_of_its_address_is_ignored(attacked):
         assert attacked.ask(spoof.format(BLOCKED)).status == 101
     guesser = next(strangers)
     for number in range(10):
-        attacked.refuses_at_the_door("Authorization: Bearer x", *spoofed(f"198.51.100.{number}"), source=guesser)
-    attacked.ask("Authorization: Bearer x", *spoofed("198.51.100.10"), source=guesser).is_refused(
-        429, "RATE_LIMIT_EXCEEDED"
-    )
+        attacked.refuses_at_the_door(WRONG, *spoofed(f"198.51.100.{number}"), source=guesser)
+    attacked.ask(WRONG, *spoofed("198.51.100.10"), source=guesser).is_refused(429, "RATE_LIMIT_EXCEEDED")
 
 
 def test_of_what_a_proxy_says_the_last_stranger_counts(attacked):
@@ -402,16 +410,15 @@ def test_of_what_a_proxy_says_the_last_stranger_counts(attacked):
     assert through_proxy("X-Forwarded-For: 203.0.113.9", "X-Forwarded-For: 198.51.100.1, 10.1.2.3") == 101
     # No other header names a client, and what is no address names nobody.
     assert through_proxy(*spoofed("203.0.113.9")[1:]) == 101
-    for nonsense in ("unknown", "203.0.113.9 198.51.100.1", "203.0.113.9\t", "203.0.113.256", "203.0.113.9%lo", "٢٠٣.0.113.9"):
-        expected = 403 if nonsense.strip() == "203.0.113.9" else 101
-        assert through_proxy(f"X-Forwarded-For: {nonsense}") == expected, nonsense
+    assert through_proxy("X-Forwarded-For: 203.0.113.9\t") == 403
+    for nonsense in ("unknown", "203.0.113.9 198.51.100.1", "203.0.113.256", "203.0.113.9%lo", "٢٠٣.0.113.9"):
+        assert through_proxy(f"X-Forwarded-For: {nonsense}") == 101, nonsense
     # Attempts are the client's, whatever it has written before.
     for number in range(10):
         chain = f"X-Forwarded-For: 192.0.2.{number}, 198.51.100.77"
-        attacked.refuses_at_the_door("Authorization: Bearer x", chain, source=PROXY)
-    wrong = "Authorization: Bearer x"
-    attacked.ask(wrong, "X-Forwarded-For: 198.51.100.77", source=PROXY).is_refused(429, "RATE_LIMIT_EXCEEDED")
-    attacked.refuses_at_the_door(wrong, "X-Forwarded-For: 198.51.100.78", source=PROXY)
+        attacked.refuses_at_the_door(WRONG, chain, source=PROXY)
+    attacked.ask(WRONG, "X-Forwarded-For: 198.51.100.77", source=PROXY).is_refused(429, "RATE_LIMIT_EXCEEDED")
+    attacked.refuses_at_the_door(WRONG, "X-Forwarded-For: 198.51.100.78", source=PROXY)
 
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -438,7 +445,9 @@ def test_without_a_good_header_of_the_proxy_protocol_there_is_no_answer(attacked
         with connect(gateway, source) as connection:
             try:
                 connection.sendall(sent)
-                connection.shutdown(socket.SHUT_WR)
+                # It may be over by now.
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_WR)
                 return connection.recv(1) == b""
             except ConnectionError:
                 return True
@@ -513,7 +522,8 @@ def test_of_requests_at_once_of_a_session_so_many_are_done(attacked):
     with attacked.signed_in(attacked.platform.user("carol", tier="enterprise")) as client:
         # Few enough for their answers to wait.
         count = 400
-        client.socket.socket.sendall(b"".join(masked(json.dumps({"action": "unsubscribe", "id": n})) for n in range(count)))
+        requests = (json.dumps({"action": "unsubscribe", "id": number}) for number in range(count))
+        client.socket.socket.sendall(b"".join(map(masked, requests)))
         answers = client.collect(count, is_("subscription", "error"))
         assert [answer["id"] for answer in answers] == list(range(count))
         assert all(answer["T"] == "subscription" for answer in answers[:100])
@@ -560,7 +570,9 @@ def test_a_message_above_the_limit_ends_the_connection(attacked, signs_in, fragm
             client.sign_in(attacked.platform.key("alice"))
         size = 64 * 1024 // fragments + 1
         parts = [" " * size] * fragments
-        client.socket.send(parts[0] if fragments == 1 else parts)
+        # It may be over before all is sent.
+        with suppress(ConnectionClosed):
+            client.socket.send(parts[0] if fragments == 1 else parts)
         messages, code = client.drain()
     assert (messages[-1], code) == ({"T": "error", "code": 425, "msg": "message too large"}, 1009)
 
@@ -575,7 +587,12 @@ def test_a_deep_request_is_no_request(attacked):
 
 
 def test_a_head_that_is_too_large_is_not_read(attacked):
-    large = (["X-Large: " + "a" * 16_384], ["X-Cookie: " + "a" * 1_000] * 17, ["X: y"] * 60, ["Authorization: Bearer " + "a" * 70_000])
+    large = (
+        ["X-Large: " + "a" * 16_384],
+        ["X-Cookie: " + "a" * 1_000] * 17,
+        ["X: y"] * 60,
+        ["Authorization: Bearer " + "a" * 70_000],
+    )
     for headers in large:
         attacked.ask(*headers).is_refused(431, "HEAD_TOO_LARGE")
     attacked.ask(target="/stream?token=" + "a" * 17_000).is_refused(431, "HEAD_TOO_LARGE")
@@ -622,7 +639,7 @@ def test_an_id_that_can_be_nobodys_is_refused(attacked, user):
 def leftovers(attacked) -> set[str]:
     """The names of keys that gateways make of users."""
     made = ("session:", "websocket:", "rate_limit:api:", "active_users")
-    wait_until("sessions to end", lambda: not attacked.server.client.exists("active_users"))
+    wait_until("sessions to end", lambda: not attacked.server.has_sessions())
     return {name for name in attacked.server.names() if name.startswith(made)}
 
 
@@ -704,6 +721,6 @@ def test_nothing_is_left_behind_but_what_is_documented(attacked):
     # What stands for the platform has written of users who can be nobody.
     for user in IDS.values():
         attacked.platform.redis.delete(f"entitlement:{{{user}}}")
-    wait_until("sessions to end", lambda: not attacked.server.client.exists("active_users"))
+    wait_until("sessions to end", lambda: not attacked.server.has_sessions())
     check_documented(attacked.server)
     assert not [name for name in attacked.server.names() if name.startswith(("session:", "websocket:"))]
