@@ -337,8 +337,9 @@ def test_a_guess_learns_nothing_from_the_answer(attacked):
 
 
 def test_attempts_that_failed_are_ten_in_five_minutes(attacked):
-    guesser, good = next(strangers), attacked.platform.key("alice")
-    with signed_in(attacked.gateway.url(), good, source_address=(guesser, 0)) as before:
+    guesser, good, token = next(strangers), attacked.platform.key("alice"), attacked.issuer.token()
+    with Client(attacked.gateway.url(f"/stream?token={token}"), source_address=(guesser, 0)) as before:
+        before.collect(2, is_("success"))
         # Those that are right do not count.
         for _ in range(15):
             attacked.ask(bearer(good), source=guesser)
@@ -358,6 +359,8 @@ def test_attempts_that_failed_are_ten_in_five_minutes(attacked):
             (_, error), code = client.drain()
         assert error.pop("retry_after") > 0
         assert (error, code) == ({"T": "error", "code": 429, "msg": "too many requests"}, 3004)
+        before.send(action="auth", token=token)
+        assert before.receive()["code"] == 429
         before.subscribe(trades=["BTC/USD"])
         before.until(is_("t"))
     attacked.signed_in(good).close()
@@ -413,12 +416,19 @@ def test_of_what_a_proxy_says_the_last_stranger_counts(attacked):
     assert through_proxy("X-Forwarded-For: 203.0.113.9\t") == 403
     for nonsense in ("unknown", "203.0.113.9 198.51.100.1", "203.0.113.256", "203.0.113.9%lo", "٢٠٣.0.113.9"):
         assert through_proxy(f"X-Forwarded-For: {nonsense}") == 101, nonsense
-    # Attempts are the client's, whatever it has written before.
+    # Attempts and connections are the client's, whatever it has written before.
     for number in range(10):
         chain = f"X-Forwarded-For: 192.0.2.{number}, 198.51.100.77"
         attacked.refuses_at_the_door(WRONG, chain, source=PROXY)
     attacked.ask(WRONG, "X-Forwarded-For: 198.51.100.77", source=PROXY).is_refused(429, "RATE_LIMIT_EXCEEDED")
     attacked.refuses_at_the_door(WRONG, "X-Forwarded-For: 198.51.100.78", source=PROXY)
+    with ExitStack() as held:
+        answers = []
+        for number in range(CONNECTIONS_PER_ADDRESS + 1):
+            chain = f"X-Forwarded-For: 192.0.2.{number}, 198.51.100.79, 10.0.0.{number}"
+            answers.append(ask(attacked.gateway, chain, source=PROXY))
+            held.callback(answers[-1].close)
+        assert [answer.status for answer in answers] == [101] * CONNECTIONS_PER_ADDRESS + [429]
 
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"

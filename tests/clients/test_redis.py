@@ -3,11 +3,13 @@ both, and both go on without it."""
 
 import json
 import signal
+import socket
+import struct
 from contextlib import ExitStack
 
 import pytest
 from client import Client, is_, signed_in
-from door import ask, bearer
+from door import ask, bearer, connect, request
 from gateway_process import Credential, Gateway
 from issuer import Issuer
 from redis_server import CHANGES, Platform, RedisServer, check_documented, needs_redis
@@ -95,6 +97,29 @@ def test_of_connections_at_once_on_both_exactly_so_many_stay(fleet):
             wait_until("the place to be given back", lambda: len(fleet.platform.connections("alice")) == 6)
             held.enter_context(signed_in(fleet.url(left + 1), credential))
         wait_until("all places to be given back", lambda: not fleet.platform.connections("alice"))
+
+
+def test_who_leaves_while_signing_in_leaves_no_place_taken(fleet):
+    credential = fleet.platform.user("peggy", tier="enterprise", max_connections=5)
+    begun = sum(gateway.metric("gateway_sign_ins_total") for gateway in fleet.gateways)
+
+    def come_and_go(number):
+        for leaves in range(6):
+            with connect(fleet.gateways[number % 2], "127.0.0.1") as connection:
+                connection.sendall(request(bearer(credential)))
+                # At once, after the first word, or by a reset.
+                if leaves % 3 == 1:
+                    connection.recv(1)
+                if leaves % 3 == 2:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    at_once(50, come_and_go)
+    assert sum(gateway.metric("gateway_sign_ins_total") for gateway in fleet.gateways) > begun
+    wait_until("all places to be given back", lambda: not fleet.platform.connections("peggy"))
+    with ExitStack() as held:
+        for number in range(5):
+            held.enter_context(signed_in(fleet.url(number), credential))
+        assert len(fleet.platform.connections("peggy")) == 5
 
 
 def test_of_upgrades_at_once_on_both_exactly_so_many_are_counted(fleet):
