@@ -26,13 +26,15 @@ WRONG = "Authorization: Bearer nonsense"
 PROXY, BLOCKED = "127.0.0.4", "127.0.0.3"
 CONNECTIONS_PER_ADDRESS = 20
 
-strangers = (f"127.1.{number >> 8}.{number & 255}" for number in itertools.count(1))
+# No generator, since threads ask for the next one too.
+strangers = map(lambda number: f"127.1.{number >> 8}.{number & 255}", itertools.count(1))
 
 
 class Attacked:
     """A gateway, its store, and whoever signs its tokens."""
 
     def __init__(self, directory):
+        self.directory, self.gateways = directory, []
         self.server = RedisServer(directory / "redis")
         try:
             self.platform = Platform(self.server)
@@ -48,7 +50,6 @@ class Attacked:
                 "entitlements__sign_ins__attempts_max": 10,
                 "feed__simulator__rate": 200,
             }
-            self.directory, self.gateways = directory, []
             self.gateway = self.start()
             self.platform.put("alice")
             self.platform.block(BLOCKED, "scraper")
