@@ -40,6 +40,11 @@ impl TokenHash {
         TokenHash(hash)
     }
 
+    /// The first 8 bytes.
+    pub(crate) fn prefix(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+    }
+
     /// Reads 64 hexadecimal digits, of either case.
     pub fn from_hex(text: &str) -> Option<TokenHash> {
         parse_hex(text).map(TokenHash)
