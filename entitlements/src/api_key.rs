@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::principal::is_user_id;
 use crate::record::RecordError;
 use crate::tiers::Kinds;
+use crate::token::TokenHash;
 
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = digest::SHA256_OUTPUT_LEN;
@@ -189,6 +190,11 @@ impl ApiKeyRecord {
             scope,
             expires_at,
         })
+    }
+
+    /// Tells this record from others of the same key: sessions by another one end.
+    pub fn version(&self) -> u64 {
+        TokenHash::of(&self.to_json()).prefix()
     }
 
     /// The record in the form that [`ApiKeyRecord::from_json`] reads.

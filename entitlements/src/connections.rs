@@ -4,16 +4,17 @@
 //! Counting takes the lock of one map shard at sign-in and at the end of a session, never in between. Memory is
 //! bounded by the number of users and addresses that are connected now: the last permit removes their entry.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 use dashmap::{DashMap, Entry};
 
-use crate::principal::Principal;
+use crate::principal::{Credential, Principal};
 use crate::store::Store;
 
 /// The limit was reached; nothing was counted.
@@ -107,8 +108,30 @@ impl<K: Eq + Hash, V> fmt::Debug for Permit<K, V> {
 struct Known {
     /// As of the newest version of its record that was heard of; `None` once it is gone.
     rights: ArcSwapOption<Principal>,
+    /// The principals of sign-ins by API keys, by the key's prefix: those by one key share theirs.
+    by_key: Mutex<Option<Box<ByKey>>>,
     /// Where its sessions are registered.
     store: Arc<dyn Store>,
+}
+
+type ByKey = HashMap<Arc<str>, Weak<Principal>>;
+
+impl Known {
+    /// The same principal, shared with other sign-ins by the same key.
+    fn share(&self, principal: Arc<Principal>) -> Arc<Principal> {
+        let Some(Credential::Key { prefix, .. }) = principal.credential() else { return principal };
+        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_key = by_key.get_or_insert_default();
+        if let Some(shared) = by_key.get(prefix).and_then(Weak::upgrade).filter(|shared| *shared == principal) {
+            return shared;
+        }
+        // Those that nobody holds any more go as others come.
+        if by_key.len().is_power_of_two() {
+            by_key.retain(|_, shared| shared.strong_count() > 0);
+        }
+        by_key.insert(prefix.clone(), Arc::downgrade(&principal));
+        principal
+    }
 }
 
 impl fmt::Debug for Known {
@@ -156,8 +179,11 @@ impl Connections {
     /// # Errors
     /// [`LimitReached`] where the user already has as many as the principal's limit.
     pub fn acquire(&self, principal: &Arc<Principal>) -> Result<(ConnectionPermit, Arc<Principal>), LimitReached> {
-        let known =
-            || Known { rights: ArcSwapOption::from(Some(Arc::new(principal.rights()))), store: self.store.clone() };
+        let known = || Known {
+            rights: ArcSwapOption::from(Some(Arc::new(principal.rights()))),
+            by_key: Mutex::default(),
+            store: self.store.clone(),
+        };
         let permit = self.counts.acquire(principal.user(), principal.limits().connections, known)?;
         let permit = ConnectionPermit { permit, number: 0 };
         let principal = match permit.rights() {
@@ -166,6 +192,7 @@ impl Connections {
             }
             _ => principal.clone(),
         };
+        let principal = permit.share(principal);
         Ok((permit, principal))
     }
 
@@ -217,6 +244,11 @@ impl ConnectionPermit {
         self.permit.place.known.rights.load_full()
     }
 
+    /// The same principal, shared with the user's other sessions by the same API key.
+    pub fn share(&self, principal: Arc<Principal>) -> Arc<Principal> {
+        self.permit.place.known.share(principal)
+    }
+
     /// The session is registered in the store under this number, and is to be taken back with the permit.
     pub fn set_number(&mut self, number: u64) {
         self.number = number;
@@ -249,6 +281,8 @@ pub struct AddressLimit {
 #[derive(Debug)]
 pub struct AddressPermit {
     permit: Permit<IpAddr, ()>,
+    /// The part of an IPv6 address that is not counted.
+    host: u64,
 }
 
 impl AddressLimit {
@@ -263,7 +297,11 @@ impl AddressLimit {
     /// [`LimitReached`] where there are already as many as allowed.
     pub fn acquire(&self, address: IpAddr) -> Result<AddressPermit, LimitReached> {
         let permit = self.counts.acquire(&counted_as(address), self.limit, || ())?;
-        Ok(AddressPermit { permit })
+        let host = match address.to_canonical() {
+            IpAddr::V6(address) => address.to_bits() as u64,
+            IpAddr::V4(_) => 0,
+        };
+        Ok(AddressPermit { permit, host })
     }
 
     /// How many addresses have at least one connection.
@@ -273,9 +311,12 @@ impl AddressLimit {
 }
 
 impl AddressPermit {
-    /// The address as it is counted.
+    /// The whole address; an IPv4 one that was written as IPv6 as IPv4.
     pub fn address(&self) -> IpAddr {
-        self.permit.place.key
+        match self.permit.place.key {
+            IpAddr::V6(network) => IpAddr::V6(Ipv6Addr::from_bits(network.to_bits() | u128::from(self.host))),
+            v4 => v4,
+        }
     }
 }
 
@@ -403,6 +444,28 @@ mod tests {
     }
 
     #[test]
+    fn sign_ins_by_one_key_share_their_principal() {
+        let connections = connections();
+        let by = |prefix: &str, version| {
+            let key = Credential::Key { prefix: prefix.into(), version };
+            connections.acquire(&Arc::new(principal("alice", 1_000).by(key))).unwrap()
+        };
+        let (one, same, other, rotated) = (by("a", 1), by("a", 1), by("b", 1), by("a", 2));
+        assert!(Arc::ptr_eq(&one.1, &same.1));
+        assert!(!Arc::ptr_eq(&one.1, &other.1) && !Arc::ptr_eq(&one.1, &rotated.1));
+        assert!(Arc::ptr_eq(&rotated.1, &by("a", 2).1));
+        // New rights are shared again, whichever session asks first.
+        let new = Arc::new(principal("alice", 7));
+        let [new_one, new_same] = [&one, &same].map(|(permit, old)| permit.share(new.succeeding(old)));
+        assert!(Arc::ptr_eq(&new_one, &new_same) && new_one.limits().connections == 7);
+        // Keys that come and go leave nothing behind.
+        for number in 0..100 {
+            by(&number.to_string(), 1);
+        }
+        assert!(one.0.permit.place.known.by_key.lock().unwrap().as_ref().unwrap().len() < 40);
+    }
+
+    #[test]
     fn one_host_is_one_address() {
         let limit = AddressLimit::new(1);
         let acquire = |text: &str| limit.acquire(text.parse().unwrap());
@@ -414,6 +477,8 @@ mod tests {
             assert!(acquire(other).is_ok(), "{other}");
         }
         assert_eq!(limit.addresses(), 2);
+        let addresses = held.each_ref().map(|permit| permit.address().to_string());
+        assert_eq!(addresses, ["192.0.2.1", "2001:db8:0:1::1"]);
         drop(held);
         assert_eq!(limit.addresses(), 0);
         assert!(acquire("::ffff:192.0.2.1").is_ok());
@@ -422,6 +487,6 @@ mod tests {
     #[test]
     fn permits_are_small() {
         assert_eq!(size_of::<ConnectionPermit>(), 24);
-        assert_eq!(size_of::<AddressPermit>(), 16);
+        assert_eq!(size_of::<AddressPermit>(), 24);
     }
 }

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::api_key::{HashKey, SecretHash, is_key_prefix};
 use crate::connections::counted_as;
 use crate::limits::{Charge, Meter, Quota, Subject, Verdict};
-use crate::principal::{Categories, Principal, Status, Tier, User, is_user_id};
+use crate::principal::{Categories, Credential, Principal, Status, Tier, User, is_user_id};
 use crate::store::{Answer, Store, StoreError, UserLookup};
-use crate::tiers::{Kinds, Tiers};
+use crate::tiers::Tiers;
 use crate::token::{TokenHashes, Tokens};
 
 /// What a client shows at the door.
@@ -357,18 +357,18 @@ impl Door {
         };
         // An unknown key costs one hash too, so that time does not tell which keys exist.
         let matches = known.as_ref().map_or(&NOBODY, |key| &key.hash).matches(secret, self.hash_key.as_ref());
-        let key = match known {
+        let record = match known {
             None => return Err(Refusal::UnknownKey.into()),
             Some(_) if !matches => return Err(Refusal::WrongSecret.into()),
-            Some(key) => key,
+            Some(record) => record,
         };
-        if key.expires_at.is_some_and(|at| now >= at) {
+        if record.expires_at.is_some_and(|at| now >= at) {
             return Err(Refusal::KeyExpired.into());
         }
-        let (user, _) = self.user(&key.user, None).await?;
-        let principal = Principal::new(&user, &self.tiers);
-        let principal = key.expires_at.map_or_else(|| principal.clone(), |at| principal.until(at));
-        Ok(Arc::new(if key.scope == Kinds::ALL { principal } else { principal.scoped(key.scope) }))
+        let (user, _) = self.user(&record.user, None).await?;
+        let credential = Credential::Key { prefix: key.into(), version: record.version() };
+        let principal = Principal::new(&user, &self.tiers).scoped(record.scope).by(credential);
+        Ok(Arc::new(principal.until(record.expires_at.unwrap_or(i64::MAX))))
     }
 
     async fn by_token(&self, token: &str, now: i64) -> Result<Arc<Principal>, SignInError> {
@@ -387,7 +387,7 @@ impl Door {
         if token_denied {
             return Err(Refusal::TokenDenied.into());
         }
-        Ok(Arc::new(Principal::new(&user, &self.tiers).until(claims.expires_at).by_token(hashes)))
+        Ok(Arc::new(Principal::new(&user, &self.tiers).until(claims.expires_at).by(Credential::Token(hashes))))
     }
 
     /// The certificate was verified by TLS; the first of its names that stands for a user counts.

@@ -30,7 +30,9 @@ pub use decide::{Denial, Grant, decide};
 pub use door::{Attempts, Credentials, Door, DoorRules, Fail, IssueError, KeySource, Refusal, SignInError};
 pub use jwks::{JWKS_KEYS_MAX, JwksError, parse_jwks};
 pub use limits::{Charge, Limiter, Meter, QUOTAS_MAX, Quota, Subject, Verdict};
-pub use principal::{Categories, Category, Limits, Principal, Status, Tier, USER_ID_BYTES_MAX, User, is_user_id};
+pub use principal::{
+    Categories, Category, Credential, Limits, Principal, Status, Tier, USER_ID_BYTES_MAX, User, is_user_id,
+};
 pub use record::RecordError;
 pub use store::{
     Answer, Change, ConnectionsExceeded, Embedded, EmbeddedError, Health, LiveSession, Roster, SessionRecord, Store,

@@ -1,6 +1,6 @@
 //! Users as the store knows them, and principals: signed-in users with their rights worked out.
 //!
-//! A principal is immutable and shared: sign-ins by API key all hold the one `Arc<Principal>` of their user,
+//! A principal is immutable and shared: sign-ins by one API key all hold the same `Arc<Principal>`,
 //! a sign-in by token holds one of its own, because the token's end is part of it. Rights are worked out once,
 //! when the principal is made, so that [`decide`](crate::decide) is a handful of bit tests. Deliberately
 //! absent: anything secret.
@@ -209,6 +209,17 @@ pub fn is_user_id(text: &str) -> bool {
     (1..=USER_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(fits)
 }
 
+/// What a sign-in was by, without anything secret, so that it can be taken back while the session lives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    Token(TokenHashes),
+    /// An API key, and the version of its record (see [`ApiKeyRecord::version`](crate::ApiKeyRecord::version)).
+    Key {
+        prefix: Arc<str>,
+        version: u64,
+    },
+}
+
 /// A signed-in user and what the user may have. Made by [`Principal::new`], shared as `Arc<Principal>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -227,8 +238,8 @@ pub struct Principal {
     version: u64,
     /// Unix seconds from which the sign-in no longer holds; `i64::MAX` where it has no end.
     expires_at: i64,
-    /// The token of the sign-in, so that it can be denied while the session lives.
-    token: Option<Box<TokenHashes>>,
+    /// What the sign-in was by; boxed, because there is one principal for each session by a token.
+    credential: Option<Box<Credential>>,
 }
 
 impl Principal {
@@ -263,7 +274,7 @@ impl Principal {
             scope: Kinds::ALL,
             version: user.version,
             expires_at: i64::MAX,
-            token: None,
+            credential: None,
         }
     }
 
@@ -272,9 +283,9 @@ impl Principal {
         Principal { expires_at, ..self.clone() }
     }
 
-    /// The same principal, signed in by this token.
-    pub fn by_token(&self, token: TokenHashes) -> Principal {
-        Principal { token: Some(Box::new(token)), ..self.clone() }
+    /// The same principal, signed in by this.
+    pub fn by(&self, credential: Credential) -> Principal {
+        Principal { credential: Some(Box::new(credential)), ..self.clone() }
     }
 
     /// The same principal, signed in by an API key for these kinds only.
@@ -282,15 +293,15 @@ impl Principal {
         Principal { scope, ..self.clone() }
     }
 
-    /// These rights for the sign-in of `session`: its end, its token and its scope are kept. Shared where that has none of
-    /// them.
+    /// These rights for the sign-in of `session`: its end, its credential and its scope are kept. Shared where that has none
+    /// of them.
     pub fn succeeding(self: &Arc<Self>, session: &Principal) -> Arc<Principal> {
-        if session.expires_at == i64::MAX && session.token.is_none() && session.scope == Kinds::ALL {
+        if session.expires_at == i64::MAX && session.credential.is_none() && session.scope == Kinds::ALL {
             return self.clone();
         }
         Arc::new(Principal {
             expires_at: session.expires_at,
-            token: session.token.clone(),
+            credential: session.credential.clone(),
             scope: session.scope,
             ..Principal::clone(self)
         })
@@ -298,7 +309,7 @@ impl Principal {
 
     /// The rights alone, without what the sign-in was.
     pub fn rights(&self) -> Principal {
-        Principal { expires_at: i64::MAX, token: None, scope: Kinds::ALL, ..self.clone() }
+        Principal { expires_at: i64::MAX, credential: None, scope: Kinds::ALL, ..self.clone() }
     }
 
     /// Whether both give the same rights, whatever the sign-in was.
@@ -312,9 +323,9 @@ impl Principal {
         self.version
     }
 
-    /// The token of the sign-in, if it was by one.
-    pub fn token(&self) -> Option<&TokenHashes> {
-        self.token.as_deref()
+    /// What the sign-in was by.
+    pub fn credential(&self) -> Option<&Credential> {
+        self.credential.as_deref()
     }
 
     /// The user's id.
@@ -401,9 +412,9 @@ mod tests {
         let (before, after) = (of(Tier::Free, 1), of(Tier::Premium, 2));
         assert!(Arc::ptr_eq(&after.succeeding(&before), &after));
         let trades = Kinds::NONE.with(protocol::ChannelKind::Trades);
-        let signed_in = before.until(9).by_token(TokenHashes::of("t")).scoped(trades);
+        let signed_in = before.until(9).by(Credential::Token(TokenHashes::of("t"))).scoped(trades);
         let succeeded = after.succeeding(&signed_in);
-        assert_eq!(*succeeded, after.until(9).by_token(TokenHashes::of("t")).scoped(trades));
+        assert_eq!(*succeeded, after.until(9).by(Credential::Token(TokenHashes::of("t"))).scoped(trades));
         assert!(succeeded.has_rights_of(&after) && !succeeded.has_rights_of(&before));
         assert_eq!((succeeded.version(), succeeded.tier()), (2, Tier::Premium));
     }

@@ -40,6 +40,11 @@ impl TokenHash {
         TokenHash(hash)
     }
 
+    /// The first 8 bytes.
+    pub(crate) fn prefix(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+    }
+
     /// Reads 64 hexadecimal digits, of either case.
     pub fn from_hex(text: &str) -> Option<TokenHash> {
         parse_hex(text).map(TokenHash)
@@ -48,7 +53,7 @@ impl TokenHash {
 
 /// What one token may be denied by: its hash, and that of its twin, where it has one. Of an ES256 signature (r, s) anybody can make
 /// (r, n - s), which verifies as well and has the token written otherwise: who denies the one means both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenHashes {
     shown: TokenHash,
     twin: Option<TokenHash>,

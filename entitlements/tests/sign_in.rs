@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use entitlements::demo::{self, Demo};
 use entitlements::{
-    Algorithm, ApiKey, Credentials, Door, Embedded, IssueError, Principal, Refusal, SignInError, Status, Tier, Tiers,
-    TokenHashes, TokenKey, TokenRules, Tokens,
+    Algorithm, ApiKey, Credential, Credentials, Door, Embedded, IssueError, Principal, Refusal, SignInError, Status,
+    Tier, Tiers, TokenHashes, TokenKey, TokenRules, Tokens,
 };
 use futures_util::FutureExt;
 use protocol::Freshness;
@@ -86,7 +86,7 @@ fn by_key_a_sign_in_has_no_end_and_by_token_it_has() {
     let three = sign_in(&door, &token, NOW).unwrap();
     assert_eq!(three.expires_at(), Some(NOW + 65));
     let Credentials::Token(text) = &token else { unreachable!("made above") };
-    assert_eq!(*three, one.until(NOW + 65).by_token(TokenHashes::of(text)));
+    assert_eq!(*three, one.until(NOW + 65).by(Credential::Token(TokenHashes::of(text))));
     assert_eq!(refusal(sign_in(&door, &token, NOW + 65)), Refusal::TokenExpired);
 }
 

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use entitlements::{
-    Answer, Categories, Change, ChangeError, Charge, Embedded, Health, LiveSession, Meter, Quota, RECORD_VERSION_MAX,
-    Redis, RedisMode, RedisSettings, Roster, SessionRecord, Status, Store, Subject, Tier, TokenHash, TokenHashes, User,
-    Users, parse_network,
+    Answer, ApiKeyRecord, Categories, Change, ChangeError, Charge, Credential, Embedded, Health, LiveSession, Meter,
+    Quota, RECORD_VERSION_MAX, Redis, RedisMode, RedisSettings, Roster, SessionRecord, Status, Store, Subject, Tier,
+    TokenHash, TokenHashes, User, Users, parse_network,
 };
 use futures_util::future::join_all;
 use support::{Server, cluster, is_here, wait_until};
@@ -47,7 +47,7 @@ impl Sessions {
             role: "premium",
             address: "192.0.2.1".parse().unwrap(),
             active_at: 1,
-            token: None,
+            credential: None,
         };
         Arc::new(Sessions { live: Mutex::new(sessions.iter().map(live).collect()), told: Mutex::default() })
     }
@@ -242,6 +242,25 @@ fn shared(server: &Server, one: &Arc<Redis>, two: &Arc<Redis>) {
     block_on(one.deny(&token, Duration::from_secs(60))).unwrap();
     assert!(block_on(two.user(&"alice".into(), Some(shown))).unwrap().token_denied);
     wait_until("the token to be denied", || sessions.has_heard(|c| *c == Change::Token(token)));
+    // Keys: one that is taken out, one that is put in another's place, and one that nobody announces.
+    let key = |text: &str| ApiKeyRecord::from_json(text.as_bytes()).unwrap();
+    let hash = |digit: &str| format!("sha256:{}:{}", digit.repeat(32), digit.repeat(64));
+    let old = key(&format!(r#"{{"user_id":"alice","secret_hash":"{}"}}"#, hash("a")));
+    let new = key(&format!(r#"{{"user_id":"alice","secret_hash":"{}"}}"#, hash("b")));
+    let told = |prefix: &str, now: Option<&ApiKeyRecord>| {
+        sessions.has_heard(|c| *c == Change::Key(prefix.into(), now.map(ApiKeyRecord::version)))
+    };
+    for prefix in ["AK1", "AK2", "AK3"] {
+        block_on(one.put_key(prefix, &old)).unwrap();
+        assert_eq!(block_on(two.api_key(prefix)), Ok(Some(old.clone())));
+    }
+    assert_eq!((block_on(one.remove_key("AK1")), block_on(one.remove_key("AK1"))), (Ok(true), Ok(false)));
+    block_on(one.put_key("AK2", &new)).unwrap();
+    wait_until("keys to be others", || told("AK1", None) && told("AK2", Some(&new)));
+    sessions.live.lock().unwrap()[0].credential =
+        Some(Credential::Key { prefix: "AK3".into(), version: old.version() });
+    server.cli(&["DEL", "api_key:AK3"]);
+    wait_until("a key to be gone", || told("AK3", None));
     block_on(one.block(parse_network("192.0.2.0/24").unwrap(), "abuse")).unwrap();
     let blocked = |store: &Arc<Redis>| store.blocks().reason("192.0.2.9".parse().unwrap()).map(str::to_owned);
     wait_until("the block", || blocked(two).as_deref() == Some("abuse") && blocked(one).as_deref() == Some("abuse"));

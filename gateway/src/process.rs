@@ -276,9 +276,10 @@ impl Gateway {
             certificates.reload();
         }
         let UserStore::Embedded(users) = &self.entrance.users else { return };
+        let before = users.users();
         match users.reload() {
             Ok(users) => {
-                self.roster.compare(&users);
+                self.roster.compare(&before, &users);
                 tracing::info!("users reloaded");
             }
             Err(error) => tracing::error!(%error, "users not reloaded: the old ones stay"),

@@ -4,10 +4,10 @@
 //! session is touched from another thread. Whoever brings news waits where a shard's queue is full, as the sequencer does:
 //! never for a client.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use entitlements::{Answer, Change, LiveSession, Principal, Roster, TokenHash, Update, Users};
+use entitlements::{Answer, Change, LiveSession, Principal, Roster, Update, Users};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
@@ -40,14 +40,17 @@ impl LiveSessions {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Applies what a users file says by now.
-    pub(crate) fn compare(&self, users: &Users) {
+    /// Applies what a users file says by now, and did not say before.
+    pub(crate) fn compare(&self, before: &Users, users: &Users) {
         let of_user = |id: Arc<str>| match users.user(&id) {
             Some(user) => Change::User(user.clone()),
             None => Change::Gone(id),
         };
         let mut changes: Vec<Change> = self.users().into_iter().map(of_user).collect();
         changes.extend(users.denied().map(Change::Token));
+        let changed = before.keys().map(|(prefix, version)| (prefix, version, users.key_version(prefix)));
+        let changed = changed.filter(|(_, version, now)| *now != Some(*version));
+        changes.extend(changed.map(|(prefix, _, now)| Change::Key(prefix.into(), now)));
         changes.push(Change::Blocks);
         self.apply(changes);
     }
@@ -81,7 +84,7 @@ impl Roster for LiveSessions {
                 queue.push(input.clone());
             }
         };
-        let (mut users, mut tokens, mut blocks) = (Vec::new(), HashSet::new(), false);
+        let (mut users, mut tokens, mut keys, mut blocks) = (Vec::new(), HashSet::new(), HashMap::new(), false);
         for change in changes {
             match change {
                 Change::User(user) => {
@@ -98,6 +101,9 @@ impl Roster for LiveSessions {
                 Change::Token(token) => {
                     tokens.insert(token);
                 }
+                Change::Key(prefix, version) => {
+                    keys.insert(prefix, version);
+                }
                 Change::Blocks => blocks = true,
             }
         }
@@ -106,7 +112,10 @@ impl Roster for LiveSessions {
             push(Input::Entitlements(users.into()));
         }
         if !tokens.is_empty() {
-            push(Input::TokensDenied(Arc::<HashSet<TokenHash>>::new(tokens)));
+            push(Input::TokensDenied(Arc::new(tokens)));
+        }
+        if !keys.is_empty() {
+            push(Input::Keys(Arc::new(keys)));
         }
         if blocks {
             push(Input::Blocks(self.context.door.store().blocks()));

@@ -124,7 +124,7 @@ impl Session {
             role: self.principal.tier().name(),
             address: self.address(),
             active_at: self.active_at.into(),
-            token: self.principal.token().copied(),
+            credential: self.principal.credential().cloned(),
         }
     }
 

@@ -11,7 +11,7 @@ mod answers;
 mod load;
 mod users;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError};
-use entitlements::{AddressBlocks, LiveSession, TokenHash};
+use entitlements::{AddressBlocks, Credential, LiveSession, TokenHash};
 use fanout::{Flushed, Hub, HubConfig, HubCounters, Interest, Segment, SubscriberKey, Timer};
 use feed_handlers::doorbell::Doorbell;
 use mio::{Events, Poll, Token, Waker};
@@ -54,6 +54,8 @@ pub(crate) enum Input {
     Entitlements(Arc<[UserChange]>),
     /// Tokens are denied.
     TokensDenied(Arc<HashSet<TokenHash>>),
+    /// API keys, by prefix, with the version of the record that each has now.
+    Keys(Arc<HashMap<Arc<str>, Option<u64>>>),
     /// The addresses that are blocked.
     Blocks(Arc<AddressBlocks>),
     /// Whoever asks is sent all sessions.
@@ -374,10 +376,20 @@ impl Shard {
                 Ok(Input::Feed { source, state }) => self.announce_feed(source, state),
                 Ok(Input::Entitlements(changes)) => changes.iter().for_each(|change| self.apply_change(change)),
                 Ok(Input::TokensDenied(tokens)) => {
-                    let is_denied = |session: &Session| {
-                        session.principal().token().is_some_and(|token| token.iter().any(|hash| tokens.contains(&hash)))
+                    let is_denied = |session: &Session| match session.principal().credential() {
+                        Some(Credential::Token(token)) => token.iter().any(|hash| tokens.contains(&hash)),
+                        _ => false,
                     };
                     self.close_where(CloseCode::Revoked, is_denied);
+                }
+                Ok(Input::Keys(keys)) => {
+                    let is_withdrawn = |session: &Session| match session.principal().credential() {
+                        Some(Credential::Key { prefix, version }) => {
+                            keys.get(prefix).is_some_and(|now| *now != Some(*version))
+                        }
+                        _ => false,
+                    };
+                    self.close_where(CloseCode::Revoked, is_withdrawn);
                 }
                 Ok(Input::Blocks(blocks)) if blocks.is_empty() => {}
                 Ok(Input::Blocks(blocks)) => {

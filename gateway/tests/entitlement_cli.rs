@@ -245,6 +245,18 @@ fn a_live_client_feels_every_command() {
     assert_eq!(Client::upgrade(gateway.address, "/stream", &[]).err().unwrap().status, 403);
     operator.entitlement(&["unblock", "--address", "127.0.0.0/8"]);
     wait_until("the block to be over", || Client::upgrade(gateway.address, "/stream", &[]).is_ok());
+    // By the key, and by no other of the user's.
+    let other = operator.key(&["--user", "alice"]);
+    let (mut by_key, mut by_other) = (sign_in(), Client::open(gateway.address));
+    by_other.authenticate(&other[0], &other[1]);
+    assert_eq!(operator.run(&["entitlement", "revoke-key", &key[0]], "").status.code(), Some(0));
+    assert_eq!(by_key.drain().1, End::Closed(3504, "revoked".to_owned()));
+    assert_eq!(refused(&mut Client::open(gateway.address), &key), 402);
+    by_other.subscribe(r#"{"action":"subscribe","trades":["BTC/USD"]}"#);
+    fails(&operator.run(&["entitlement", "revoke-key", &key[0]], ""), 1, &["there is no API key AK"]);
+    let whole = operator.run(&["entitlement", "revoke-key", &key.join(".")], "");
+    assert_eq!(whole.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&whole.stderr).contains("without its secret"));
     // By its hash, too.
     let mut bob = Client::with_token(gateway.address, &bobs);
     let hash = entitlements::TokenHash::of(&bobs).to_string();

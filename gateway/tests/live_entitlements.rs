@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use entitlements::{ApiKey, Change, Status, Tier, TokenHash, TokenHashes, User};
+use entitlements::{ApiKey, Change, Credential, Status, Tier, TokenHash, TokenHashes, User};
 use serde_json::{Value, json};
 use support::{Client, Directory, End, Received, Running, Venue, start};
 
@@ -186,6 +186,31 @@ fn categories_and_channels_that_are_taken_away_end() {
 }
 
 #[test]
+fn a_key_that_is_another_or_gone_ends_its_sessions() {
+    for again in [true, false] {
+        let mut users = Users::new();
+        let path = users.write("", PREMIUM);
+        let gateway = start(&[("entitlements.users", &path), ("server.shards", "2")]);
+        let (mut clients, mut other) = users.clients(&gateway, r#"{"action":"subscribe","bars":["BTC/USD"]}"#);
+        let new = ApiKey::generate(None).unwrap();
+        if again {
+            // The same id with another secret.
+            let lines = new.to_toml().replace(new.id(), users.changed.id());
+            let text = std::fs::read_to_string(&path).unwrap().replace(&users.changed.to_toml(), &lines);
+            users.files.write("users.toml", text);
+        } else {
+            users.changed = new;
+            users.write("", PREMIUM);
+        }
+        gateway.reload();
+        for client in &mut clients {
+            assert_eq!(client.drain().1, End::Closed(3504, "revoked".to_owned()));
+        }
+        other.subscribe(r#"{"action":"subscribe","bars":["ETH/USD"]}"#);
+    }
+}
+
+#[test]
 fn whoever_is_blocked_or_removed_is_let_go() {
     for record in ["tier = \"premium\"\nstatus = \"blocked\"", ""] {
         let users = Users::new();
@@ -297,10 +322,12 @@ fn a_store_sees_all_sessions_and_brings_news_in_the_order_of_versions() {
     gateway.await_metric("gateway_connections ", |live| live == 7.0);
     let mut sessions = runtime.block_on(roster.sessions());
     sessions.sort_by_key(|session| session.number);
-    let listed: Vec<_> = sessions.iter().map(|s| (s.number, &*s.user, s.role, s.token)).collect();
-    let hash = TokenHashes::of(&token);
-    let expected: Vec<_> = (1..=6).map(|number| (number, "demo-premium", "premium", Some(hash))).collect();
-    assert_eq!(listed, [expected, vec![(7, "demo-free", "free", None)]].concat());
+    let listed: Vec<_> = sessions.iter().map(|s| (s.number, &*s.user, s.role, s.credential.clone())).collect();
+    let token = Credential::Token(TokenHashes::of(&token));
+    let Some(Credential::Key { prefix, .. }) = &sessions[6].credential else { panic!("{:?}", sessions[6]) };
+    assert_eq!(**prefix, *gateway.users[0].key);
+    let expected: Vec<_> = (1..=6).map(|number| (number, "demo-premium", "premium", Some(token.clone()))).collect();
+    assert_eq!(listed, [expected, vec![(7, "demo-free", "free", sessions[6].credential.clone())]].concat());
     let now_s = gateway::door::unix_seconds();
     for session in &sessions {
         assert!(session.address.is_loopback() && (now_s - 60..=now_s).contains(&session.active_at), "{session:?}");

@@ -5,7 +5,8 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -67,12 +68,24 @@ impl Fleet {
         let mut fleet = Fleet { gateways, clients: Vec::new(), each, _files: files };
         for number in 0..USERS {
             let token = fleet.token(&user(number));
-            let client = |i: usize| Client::with_token(fleet.gateways[i % 2].address, &token);
-            let clients: Vec<Client> = (0..each).map(client).collect();
-            fleet.clients.extend(clients);
+            fleet.sign_in(&token);
         }
         fleet.is_consistent(server);
         fleet
+    }
+
+    /// A user's clients, on both gateways. On a busy machine an answer of the store may come late: then they come back, as
+    /// they are told to.
+    fn sign_in(&mut self, token: &str) {
+        for i in 0..self.each {
+            let address = self.gateways[i % 2].address;
+            let mut client = None;
+            wait_until("a sign-in", || {
+                client = let_in(address, token);
+                client.is_some()
+            });
+            self.clients.extend(client);
+        }
     }
 
     fn token(&self, user: &str) -> String {
@@ -151,6 +164,17 @@ impl Fleet {
     }
 }
 
+/// `None` where the client is told to come back.
+fn let_in(address: SocketAddr, token: &str) -> Option<Client> {
+    match Client::upgrade(address, &format!("/stream?token={token}"), &[]) {
+        Ok(upgraded) => Some(upgraded.greeted()),
+        Err(refused) => {
+            assert_eq!(refused.status, 503, "{refused:?}");
+            None
+        }
+    }
+}
+
 fn is_ready(gateway: &Running) -> bool {
     fetch(gateway.admin, "/readyz").0 == 200
 }
@@ -200,9 +224,7 @@ fn killed_and_started_again_with_what_it_held() {
     let left = format!("websocket:connections:{{{}}}", user(USERS - 1));
     wait_until("those who have gone to be taken back", || server.cli(&["EXISTS", &left]).trim() == "0");
     let token = fleet.token(&user(USERS - 1));
-    let again: Vec<Client> =
-        (0..fleet.each).map(|i| Client::with_token(fleet.gateways[i % 2].address, &token)).collect();
-    fleet.clients.extend(again);
+    fleet.sign_in(&token);
     fleet.is_consistent(&server);
     fleet.downgrades(&server, 2);
 }
@@ -326,14 +348,17 @@ fn moved_within_a_cluster() {
     let myself = servers[0].cli(&["CLUSTER", "MYID"]).trim().to_owned();
     let other = servers[1].cli(&["CLUSTER", "MYID"]).trim().to_owned();
     let tokens: Vec<String> = (0..USERS).map(|number| fleet.token(&user(number))).collect();
-    let moved = AtomicBool::new(false);
+    let (moved, came_in) = (AtomicBool::new(false), AtomicUsize::new(0));
     let addresses = fleet.gateways.each_ref().map(|gateway| gateway.address);
     std::thread::scope(|scope| {
         for (token, address) in tokens.iter().zip(addresses.into_iter().cycle()) {
-            let moved = &moved;
+            let (moved, came_in) = (&moved, &came_in);
             scope.spawn(move || {
                 while !moved.load(Ordering::Relaxed) {
-                    Client::with_token(address, token).close();
+                    if let Some(client) = let_in(address, token) {
+                        client.close();
+                        came_in.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             });
         }
@@ -346,6 +371,7 @@ fn moved_within_a_cluster() {
         moved.store(true, Ordering::Relaxed);
         assert!(resharded.status.success(), "{}", String::from_utf8_lossy(&resharded.stderr));
     });
+    assert!(came_in.into_inner() >= USERS, "clients come in meanwhile");
     fleet.all_live();
     fleet.is_consistent(&servers[0]);
     fleet.downgrades(&servers[0], 2);

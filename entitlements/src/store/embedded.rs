@@ -175,6 +175,16 @@ impl Users {
         self.denied.iter().copied()
     }
 
+    /// The prefixes of API keys, and the version of each one's record.
+    pub fn keys(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.keys.iter().map(|(prefix, record)| (prefix.as_str(), record.version()))
+    }
+
+    /// The version of an API key's record.
+    pub fn key_version(&self, prefix: &str) -> Option<u64> {
+        self.keys.get(prefix).map(ApiKeyRecord::version)
+    }
+
     /// The addresses that are blocked.
     pub fn blocks(&self) -> &Arc<AddressBlocks> {
         &self.blocks

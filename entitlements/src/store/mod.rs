@@ -23,7 +23,7 @@ pub use self::redis::{ChangeError, RECORD_VERSION_MAX, Redis, RedisMode, RedisSe
 use crate::address::AddressBlocks;
 use crate::api_key::ApiKeyRecord;
 use crate::limits::{Charge, Verdict};
-use crate::principal::User;
+use crate::principal::{Credential, User};
 use crate::record::RecordError;
 use crate::token::{TokenHash, TokenHashes};
 
@@ -74,7 +74,8 @@ pub struct LiveSession {
     pub address: IpAddr,
     /// When the client last asked for something: Unix s.
     pub active_at: i64,
-    pub token: Option<TokenHashes>,
+    /// What it was signed in by.
+    pub credential: Option<Credential>,
 }
 
 /// The user has as many connections as it may.
@@ -93,6 +94,8 @@ pub enum Change {
     Gone(Arc<str>),
     /// A token is denied from now on.
     Token(TokenHash),
+    /// The record of an API key is of this version now; `None`: it is gone. Sessions by another version end.
+    Key(Arc<str>, Option<u64>),
     /// The list of blocked addresses is another: see [`Store::blocks`].
     Blocks,
 }

@@ -10,7 +10,8 @@ use anyhow::{Context, anyhow, bail};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use entitlements::{
-    Categories, Category, RECORD_VERSION_MAX, Redis, Status, Tier, TokenHash, User, claimed_end, parse_network,
+    Categories, Category, RECORD_VERSION_MAX, Redis, Status, Tier, TokenHash, User, claimed_end, is_key_prefix,
+    parse_network,
 };
 use ipnet::IpNet;
 
@@ -56,6 +57,12 @@ pub enum Action {
     Unblock {
         #[command(flatten)]
         target: Target,
+    },
+    /// Take an API key out: live sessions by it end, and it opens no more
+    RevokeKey {
+        /// The key's id: what stands before the dot
+        #[arg(value_name = "KEY", value_parser = key_prefix)]
+        key: Arc<str>,
     },
     /// Deny a token, which is read from standard input, until it has expired: live sessions by it end
     DenyToken {
@@ -150,6 +157,10 @@ fn categories(text: &str) -> Result<Categories, String> {
     })
 }
 
+fn key_prefix(text: &str) -> Result<Arc<str>, &'static str> {
+    if is_key_prefix(text) { Ok(text.into()) } else { Err("expected the id of an API key, without its secret") }
+}
+
 fn token_hash(text: &str) -> Result<TokenHash, &'static str> {
     TokenHash::from_hex(text).ok_or("expected 64 hexadecimal digits")
 }
@@ -230,6 +241,10 @@ async fn act(redis: &Redis, action: &Action) -> anyhow::Result<String> {
         Action::Unblock { target: Target { address: Some(network), .. } } => match redis.unblock(*network).await? {
             true => Ok(format!("no longer blocked: {network}\n")),
             false => bail!("{network} is not on the list of blocked addresses"),
+        },
+        Action::RevokeKey { key } => match redis.remove_key(key).await? {
+            true => Ok(format!("no longer there: {key}\n")),
+            false => bail!("there is no API key {key}"),
         },
         Action::Block { .. } | Action::Unblock { .. } => bail!("neither a user nor an address is named"),
         Action::DenyToken { .. } => bail!("no token is named"),

@@ -24,7 +24,7 @@ impl Session {
             return Next::Continue;
         }
         let same = rights.has_rights_of(&self.principal);
-        self.principal = rights.succeeding(&self.principal);
+        self.principal = self.permit.share(rights.succeeding(&self.principal));
         if same {
             return Next::Continue;
         }

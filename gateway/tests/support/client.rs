@@ -145,11 +145,16 @@ impl Client {
     /// Connects and signs in with a token in the request.
     #[track_caller]
     pub fn with_token(address: SocketAddr, token: &str) -> Client {
-        let mut client = Client::upgrade(address, &format!("/stream?token={token}"), &[]).unwrap();
-        assert_eq!(client.receive()["msg"], "connected");
-        client.session = client.receive().value;
-        assert_eq!(client.session["msg"], "authenticated");
-        client
+        Client::upgrade(address, &format!("/stream?token={token}"), &[]).unwrap().greeted()
+    }
+
+    /// Reads the greeting of an upgrade that has signed in.
+    #[track_caller]
+    pub fn greeted(mut self) -> Client {
+        assert_eq!(self.receive()["msg"], "connected");
+        self.session = self.receive().value;
+        assert_eq!(self.session["msg"], "authenticated");
+        self
     }
 
     /// Connects with a receive buffer that holds next to nothing, and signs in: once it stops reading, the

@@ -16,7 +16,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::names::{CHANGES, NODES};
 use super::{Close, NEWLY, OPEN, Shared};
-use crate::principal::{User, is_user_id};
+use crate::api_key::is_key_prefix;
+use crate::principal::{Credential, User, is_user_id};
 use crate::store::{Change, LiveSession, SessionRecord, StoreError};
 use crate::token::TokenHash;
 
@@ -143,7 +144,7 @@ impl Keeper {
         self.compare_sessions().await?;
         self.look_at_blocks().await?;
         self.look_at_users().await?;
-        self.look_at_tokens().await?;
+        self.look_at_credentials().await?;
         self.behind.set(false);
         Ok(())
     }
@@ -377,7 +378,7 @@ impl Keeper {
     async fn hear<'a>(&self, messages: impl Iterator<Item = &'a [u8]>) -> Result<(), StoreError> {
         let mut changes = Vec::new();
         let mut unread: HashSet<Arc<str>> = HashSet::new();
-        let mut blocks = false;
+        let (mut keys, mut blocks) = (HashSet::new(), false);
         for message in messages {
             match serde_json::from_slice::<Value>(message) {
                 Ok(Value::Object(fields)) => {
@@ -387,6 +388,7 @@ impl Keeper {
                         self.shared.deny(hash);
                         changes.push(Change::Token(hash));
                     }
+                    keys.extend(text("api_key").filter(|prefix| is_key_prefix(prefix)).map(Arc::from));
                     match User::from_announcement(&fields) {
                         // Without a version nobody knows whether it is news: what is in the store is.
                         Ok(user) if user.version > 0 => {
@@ -407,15 +409,15 @@ impl Keeper {
         if blocks {
             self.look_at_blocks().await?;
         }
-        let unread: Vec<Arc<str>> = unread.into_iter().collect();
-        self.read_users(&unread).await
+        self.look_at_keys(&keys.into_iter().collect::<Vec<_>>()).await?;
+        self.read_users(&unread.into_iter().collect::<Vec<_>>()).await
     }
 
     /// For changes that nobody announced.
     async fn refresh(&self) -> Result<(), StoreError> {
         self.look_at_blocks().await?;
         self.look_at_users().await?;
-        self.look_at_tokens().await
+        self.look_at_credentials().await
     }
 
     async fn look_at_blocks(&self) -> Result<(), StoreError> {
@@ -504,17 +506,51 @@ impl Keeper {
         Ok(gone)
     }
 
-    /// Tokens that were denied while nobody listened.
-    async fn look_at_tokens(&self) -> Result<(), StoreError> {
+    /// Tokens that were denied, and API keys that were changed or taken out, while nobody listened.
+    async fn look_at_credentials(&self) -> Result<(), StoreError> {
         let Some(roster) = self.shared.roster() else { return Ok(()) };
-        let tokens: HashSet<TokenHash> =
-            roster.sessions().await.iter().filter_map(|live| live.token).flat_map(|token| token.iter()).collect();
-        let tokens: Vec<TokenHash> = tokens.into_iter().collect();
+        let (mut tokens, mut keys) = (HashSet::new(), HashSet::new());
+        for credential in roster.sessions().await.into_iter().filter_map(|live| live.credential) {
+            match credential {
+                Credential::Token(token) => tokens.extend(token.iter()),
+                Credential::Key { prefix, .. } => _ = keys.insert(prefix),
+            }
+        }
+        self.look_at_tokens(&tokens.into_iter().collect::<Vec<_>>()).await?;
+        self.look_at_keys(&keys.into_iter().collect::<Vec<_>>()).await
+    }
+
+    async fn look_at_tokens(&self, tokens: &[TokenHash]) -> Result<(), StoreError> {
         for chunk in tokens.chunks(CHUNK) {
             let begun = Instant::now();
             let denied = all(chunk.iter().map(|token| self.shared.is_denied(*token))).await?;
             let denied = chunk.iter().zip(denied).filter(|(_, denied)| *denied);
             self.tell(denied.map(|(token, _)| Change::Token(*token)).collect());
+            self.pause(begun).await;
+        }
+        Ok(())
+    }
+
+    async fn look_at_keys(&self, prefixes: &[Arc<str>]) -> Result<(), StoreError> {
+        for chunk in prefixes.chunks(CHUNK) {
+            let begun = Instant::now();
+            let read = join_all(chunk.iter().map(|prefix| self.shared.read_key(prefix))).await;
+            let (mut changes, mut missing) = (Vec::new(), Vec::new());
+            for (prefix, read) in chunk.iter().zip(read) {
+                match read {
+                    Ok(Some(record)) => changes.push(Change::Key(prefix.clone(), Some(record.version()))),
+                    Ok(None) => missing.push(Change::Key(prefix.clone(), None)),
+                    Err(StoreError::Record { key, error }) => {
+                        tracing::error!(key, %error, "an API key's record cannot be understood: its sessions go on");
+                    }
+                    Err(away) => return Err(away),
+                }
+            }
+            // Of a key nothing tells whether its part of a cluster was lost, but what was lost of users beside it.
+            if !missing.is_empty() && self.is_whole().await? && self.bereft.borrow().is_empty() {
+                changes.append(&mut missing);
+            }
+            self.tell(changes);
             self.pause(begun).await;
         }
         Ok(())

@@ -335,6 +335,23 @@ impl Shared {
         Ok(Some(user))
     }
 
+    /// An API key's record as it is in the store, remembered for later.
+    async fn read_key(&self, prefix: &str) -> Result<Option<ApiKeyRecord>, StoreError> {
+        let key = self.names.api_key(prefix);
+        let record: Option<Vec<u8>> = self.ask(redis::cmd("GET").arg(&key)).await?;
+        let Some(record) = record else {
+            if !self.has_lost() {
+                locked(&self.keys).remove(prefix);
+            }
+            return Ok(None);
+        };
+        let record = ApiKeyRecord::from_json(&record).map_err(|error| StoreError::Record { key, error })?;
+        let mut keys = locked(&self.keys);
+        make_room(&mut keys);
+        keys.insert(prefix.into(), record.clone());
+        Ok(Some(record))
+    }
+
     fn understand(&self, id: &Arc<str>, kept: &Kept) -> Result<User, StoreError> {
         let user = match kept {
             Kept::Text(json) => User::from_json(id, json),
@@ -562,17 +579,7 @@ impl Store for Redis {
         let (shared, prefix) = (self.shared.clone(), Box::<str>::from(prefix));
         Box::pin(async move {
             shared.check_up()?;
-            let key = shared.names.api_key(&prefix);
-            let record: Option<Vec<u8>> = shared.ask(redis::cmd("GET").arg(&key)).await?;
-            let Some(record) = record else {
-                locked(&shared.keys).remove(&prefix);
-                return Ok(None);
-            };
-            let record = ApiKeyRecord::from_json(&record).map_err(|error| StoreError::Record { key, error })?;
-            let mut keys = locked(&shared.keys);
-            make_room(&mut keys);
-            keys.insert(prefix, record.clone());
-            Ok(Some(record))
+            shared.read_key(&prefix).await
         })
     }
 

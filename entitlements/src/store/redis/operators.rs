@@ -111,12 +111,28 @@ impl Redis {
         Ok(self.shared.run::<u64>(&put).await? == 1)
     }
 
-    /// Keeps an API key.
+    /// Keeps an API key, and announces it: sessions by an older record of it end.
     ///
     /// # Errors
     /// [`StoreError::Away`].
     pub async fn put_key(&self, prefix: &str, key: &ApiKeyRecord) -> Result<(), StoreError> {
-        self.shared.ask(redis::cmd("SET").arg(self.shared.names.api_key(prefix)).arg(key.to_json())).await
+        let mut put = redis::cmd("SET");
+        self.shared.ask::<()>(put.arg(self.shared.names.api_key(prefix)).arg(key.to_json())).await?;
+        self.announce_key(prefix).await
+    }
+
+    /// Takes an API key out, and announces it. False where there was none.
+    ///
+    /// # Errors
+    /// [`StoreError::Away`].
+    pub async fn remove_key(&self, prefix: &str) -> Result<bool, StoreError> {
+        let gone: u64 = self.shared.ask(redis::cmd("DEL").arg(self.shared.names.api_key(prefix))).await?;
+        self.announce_key(prefix).await?;
+        Ok(gone > 0)
+    }
+
+    async fn announce_key(&self, prefix: &str) -> Result<(), StoreError> {
+        self.shared.announce(&serde_json::json!({ "api_key": prefix }).to_string()).await
     }
 
     /// Blocks a network, and announces it.
