@@ -122,6 +122,11 @@ class Platform:
         self.put(name, **fields)
         return self.key(name)
 
+    def take_out(self, key: Credential) -> None:
+        """Takes an API key out."""
+        self.redis.delete(f"api_key:{key.key}")
+        self.redis.publish(CHANGES, json.dumps({"api_key": key.key}))
+
     def deny(self, token: str) -> None:
         hashed = hashlib.sha256(token.encode()).hexdigest()
         self.redis.set(f"jwt_blacklist:{hashed}", "logged out", ex=3_600)

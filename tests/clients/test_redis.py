@@ -358,6 +358,19 @@ def test_a_token_that_is_denied_is_cut_on_both(fleet):
             client.subscribe(trades=["BTC/USD"])
 
 
+def test_a_key_that_is_taken_out_is_cut_on_both(fleet):
+    lost, kept = fleet.platform.user("trent"), fleet.platform.key("trent")
+    with ExitStack() as held:
+        cut, stay = fleet.sessions(lost, held), fleet.sessions(kept, held)
+        fleet.platform.take_out(lost)
+        for session in cut:
+            assert session.drain() == ([], 3504)
+        for session in stay:
+            session.subscribe(trades=["BTC/USD"])
+    for gateway in fleet.gateways:
+        ask(gateway, bearer(lost)).is_refused(401, "INVALID_TOKEN")
+
+
 # What is there
 
 
