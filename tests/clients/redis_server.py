@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import re
 import secrets
 import shutil
@@ -25,14 +26,21 @@ PASSWORD = "a-password-of-the-tests"
 CHANGES = "entitlement:changes"
 
 
+def free_port() -> int:
+    """Below those that the system gives to whoever connects: who tries to while the server is away might meet itself."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class RedisServer:
     """A running server on a free port of loopback. Whoever starts one ends it by `stop`."""
 
     def __init__(self, directory: Path, keeps: bool = False):
         """With `keeps` it has after a power cut all that it has answered for; else nothing."""
         directory.mkdir(parents=True, exist_ok=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.password_file = directory / "redis.password"
         self.password_file.write_text(PASSWORD + "\n")
         self.configuration = directory / "redis.conf"
