@@ -27,7 +27,7 @@ CHANGES = "entitlement:changes"
 
 
 def free_port() -> int:
-    """Below those that the system gives to whoever connects: who tries to while the server is away might meet itself."""
+    """Below those that the system gives to whoever connects: who tries while the server is away may meet itself."""
     while True:
         port = random.randrange(10_000, 30_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
