@@ -151,6 +151,7 @@ fn nothing_is_lost_under_load_with_a_reader_that_reads_slowly() {
     assert_eq!(gateway.metric("gateway_ring_lapped_total"), 0.0);
     // The slow one has not read yet.
     gateway.await_metric("gateway_outbox_behind ", |behind| behind == 1.0);
+    slow.enlarge_buffer();
     // A little at a time: every read is of one message, and the thread gives way after each hundred.
     let received = read(&mut slow, MATCHES as usize, |index| {
         if index % 100 == 0 {
