@@ -30,8 +30,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 // For its allocator.
 use benches as _;
 use entitlements::{
-    Algorithm, Charge, Credentials, Door, Embedded, Meter, Quota, Redis, RedisMode, RedisSettings, SessionRecord,
-    Store, Subject, Tier, Tiers, TokenKey, TokenRules, Tokens, User, Users, parse_jwks,
+    Algorithm, Charge, Credentials, Door, Embedded, Meter, Quota, Redis, RedisLogin, RedisMode, RedisSettings,
+    RedisTls, SessionRecord, Store, Subject, Tier, Tiers, TokenKey, TokenRules, Tokens, User, Users, parse_jwks,
 };
 use futures_util::future::join_all;
 use serde_json::json;
@@ -193,8 +193,9 @@ fn in_redis() -> (Arc<Redis>, Server) {
     let settings = RedisSettings {
         urls: vec![server.url()],
         mode: RedisMode::Single,
-        username: None,
-        password: None,
+        login: RedisLogin::default(),
+        sentinel_login: RedisLogin::default(),
+        tls: RedisTls::default(),
         timeout: Duration::from_secs(1),
         refresh: Duration::from_secs(2),
         lease: Duration::from_secs(15),

@@ -39,6 +39,6 @@ pub use store::{
     StoreCounts, StoreError, UserLookup, Users, UsersError,
 };
 #[cfg(feature = "redis")]
-pub use store::{ChangeError, RECORD_VERSION_MAX, Redis, RedisMode, RedisSettings};
+pub use store::{ChangeError, RECORD_VERSION_MAX, Redis, RedisLogin, RedisMode, RedisSettings, RedisTls};
 pub use tiers::{Kinds, Rights, Tiers};
 pub use token::{Algorithm, Claims, TokenHash, TokenHashes, TokenKey, TokenKeyError, TokenRules, Tokens, claimed_end};

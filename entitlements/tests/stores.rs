@@ -5,6 +5,8 @@
 
 #[path = "support/redis.rs"]
 mod support;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use entitlements::{
     Answer, ApiKeyRecord, Categories, Change, ChangeError, Charge, Credential, Embedded, Health, LiveSession, Meter,
-    Quota, RECORD_VERSION_MAX, Redis, RedisMode, RedisSettings, Roster, SessionRecord, Status, Store, Subject, Tier,
-    TokenHash, TokenHashes, User, Users, parse_network,
+    Quota, RECORD_VERSION_MAX, Redis, RedisLogin, RedisMode, RedisSettings, RedisTls, Roster, SessionRecord, Status,
+    Store, Subject, Tier, TokenHash, TokenHashes, User, Users, parse_network,
 };
 use futures_util::future::join_all;
-use support::{Server, cluster, is_here, wait_until};
+use support::{Sentinels, Server, cluster, is_here, wait_until};
+use tls::Authority;
 
 /// The sessions that a test says there are, and what it was told.
 #[derive(Default)]
@@ -63,8 +66,9 @@ fn settings(urls: Vec<String>, mode: RedisMode) -> RedisSettings {
     RedisSettings {
         urls,
         mode,
-        username: None,
-        password: None,
+        login: RedisLogin::default(),
+        sentinel_login: RedisLogin::default(),
+        tls: RedisTls::default(),
         // A loaded machine of two cores runs six servers and the tests.
         timeout: Duration::from_millis(500),
         refresh: Duration::from_millis(200),
@@ -73,6 +77,10 @@ fn settings(urls: Vec<String>, mode: RedisMode) -> RedisSettings {
         hash_tags: true,
         node: format!("node{}", NODES.fetch_add(1, Ordering::Relaxed)),
     }
+}
+
+fn login(username: &str, password: &str) -> RedisLogin {
+    RedisLogin { username: Some(username.to_owned()), password: Some(password.to_owned()) }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -165,16 +173,72 @@ fn one_server_with_a_user_of_few_rights() {
     let told: Vec<&str> =
         ["ACL", "SETUSER", "gateway", "on", ">few rights"].into_iter().chain(rules.split(' ')).collect();
     assert_eq!(server.cli(&told).trim(), "OK");
-    let settings = || RedisSettings {
-        username: Some("gateway".to_owned()),
-        password: Some("few rights".to_owned()),
-        ..settings(vec![server.url()], RedisMode::Single)
-    };
+    let settings =
+        || RedisSettings { login: login("gateway", "few rights"), ..settings(vec![server.url()], RedisMode::Single) };
     let (one, two) = (start(settings()), start(settings()));
     suite(&[one.clone(), two.clone()]);
     shared(&server, &one, &two);
     let denied = server.cli(&["ACL", "LOG"]);
     assert_eq!(denied.trim(), "", "{denied}");
+}
+
+/// An authority of its own, which vouches for the server and for the gateways.
+#[test]
+fn over_tls() {
+    if !is_here() {
+        return;
+    }
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let server = authority.server();
+    let of = |authority: &Authority| RedisSettings {
+        tls: RedisTls { authorities: Some(authority.certificate()), identity: Some(authority.identity()) },
+        ..settings(vec![server.tls_url()], RedisMode::Single)
+    };
+    let (one, two) = (start(of(&authority)), start(of(&authority)));
+    suite(&[one.clone(), two.clone()]);
+    shared(&server, &one, &two);
+    // Whom the authority does not know, or who does not know it, is not talked to.
+    let error = trouble(of(&stranger));
+    assert!(error.contains("certificate"), "{error}");
+    let nobody = RedisTls { identity: None, ..of(&authority).tls };
+    let error = trouble(RedisSettings { tls: nobody, ..of(&authority) });
+    assert!(error.to_lowercase().contains("certificate"), "{error}");
+}
+
+#[test]
+fn a_cluster_over_tls() {
+    if !is_here() {
+        return;
+    }
+    let authority = Authority::new();
+    let servers = authority.cluster();
+    let of = || RedisSettings {
+        tls: RedisTls { authorities: Some(authority.certificate()), identity: Some(authority.identity()) },
+        ..settings(servers.iter().take(2).map(Server::tls_url).collect(), RedisMode::Cluster)
+    };
+    let (one, two) = (start(of()), start(of()));
+    suite(&[one.clone(), two.clone()]);
+    shared(&servers[0], &one, &two);
+}
+
+/// Sentinels and server with passwords of their own.
+#[test]
+fn sentinels_with_passwords() {
+    if !is_here() {
+        return;
+    }
+    let sentinels = Sentinels::with_passwords("the server's", "the sentinels'");
+    let mode = RedisMode::Sentinel { master: Sentinels::NAME.to_owned() };
+    let of = |server: &str, sentinel: &str| RedisSettings {
+        login: RedisLogin { username: None, password: Some(server.to_owned()) },
+        sentinel_login: RedisLogin { username: None, password: Some(sentinel.to_owned()) },
+        ..settings(sentinels.urls(), mode.clone())
+    };
+    suite(&[start(of("the server's", "the sentinels'"))]);
+    for (server, sentinel) in [("the server's", "another"), ("another", "the sentinels'")] {
+        let error = trouble(of(server, sentinel));
+        assert!(!error.contains("another"), "{error}");
+    }
 }
 
 #[test]
@@ -355,6 +419,13 @@ fn changes(server: &Server, one: &Arc<Redis>, two: &Arc<Redis>) {
     assert!(change(None, 6).is_err_and(|error| error.to_string().contains("entitlement:{dora}: tier: ")));
 }
 
+/// What an attempt to connect fails of.
+fn trouble(settings: RedisSettings) -> String {
+    let redis = Redis::start(settings).unwrap();
+    wait_until("an attempt to connect", || redis.trouble().is_some());
+    redis.trouble().unwrap()
+}
+
 #[test]
 fn what_failed_can_be_told() {
     if !is_here() {
@@ -363,13 +434,8 @@ fn what_failed_can_be_told() {
     let server = Server::start(&[]);
     server.cli(&["CONFIG", "SET", "requirepass", "a password"]);
     let of = |password: Option<&str>, url: String| {
-        let redis = Redis::start(RedisSettings {
-            password: password.map(str::to_owned),
-            ..settings(vec![url], RedisMode::Single)
-        });
-        let redis = redis.unwrap();
-        wait_until("an attempt to connect", || redis.trouble().is_some());
-        redis.trouble().unwrap()
+        let login = RedisLogin { username: None, password: password.map(str::to_owned) };
+        trouble(RedisSettings { login, ..settings(vec![url], RedisMode::Single) })
     };
     assert!(of(None, server.url()).contains("NOAUTH"));
     let wrong = of(Some("another one"), server.url());

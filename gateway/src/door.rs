@@ -3,15 +3,17 @@
 //! Reads the files that the configuration names, once, at the start. Signing in itself is `entitlements`'.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use entitlements::demo::{self as users, DemoUser};
 use entitlements::{
-    Algorithm, Door, Embedded, HashKey, IssueError, KeySource, Redis, RedisMode, RedisSettings, Store, TokenKey,
-    TokenRules, Tokens, random_bytes,
+    Algorithm, Door, Embedded, HashKey, IssueError, KeySource, Redis, RedisLogin, RedisMode, RedisSettings, RedisTls,
+    Store, TokenKey, TokenRules, Tokens, random_bytes,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::{self, Config, ConfigError};
 use crate::demo::{Credential, master_secret};
@@ -135,13 +137,10 @@ fn kept(state: Option<&Path>) -> io::Result<[u8; 32]> {
 
 /// The store in Redis. That nobody is there is no error: it is away then.
 pub(crate) fn open_redis(config: &config::RedisStore) -> Result<Redis, ConfigError> {
-    let password = match &config.password_file {
-        None => None,
-        Some(file) => {
-            const NAME: &str = "entitlements.redis.password_file";
-            let no_text = |_| ConfigError::of(NAME, format_args!("{}: holds no text", file.display()));
-            Some(String::from_utf8(secret(NAME, file)?).map_err(no_text)?)
-        }
+    let password = |key: &str, file: &Option<PathBuf>| {
+        let Some(file) = file else { return Ok(None) };
+        let no_text = |_| ConfigError::of(key, format_args!("{}: holds no text", file.display()));
+        String::from_utf8(secret(key, file)?).map_err(no_text).map(Some)
     };
     let wrong = |error: &dyn std::fmt::Display| ConfigError::of("entitlements.redis.urls", error);
     let node = random_bytes::<8>().map_err(|e| wrong(&e))?.map(|byte| format!("{byte:02x}")).concat();
@@ -153,8 +152,15 @@ pub(crate) fn open_redis(config: &config::RedisStore) -> Result<Redis, ConfigErr
             config::RedisMode::Cluster => RedisMode::Cluster,
             config::RedisMode::Sentinel => RedisMode::Sentinel { master: master() },
         },
-        username: config.username.clone(),
-        password,
+        login: RedisLogin {
+            username: config.username.clone(),
+            password: password("entitlements.redis.password_file", &config.password_file)?,
+        },
+        sentinel_login: RedisLogin {
+            username: config.sentinel_username.clone(),
+            password: password("entitlements.redis.sentinel_password_file", &config.sentinel_password_file)?,
+        },
+        tls: redis_tls(config)?,
         timeout: config.timeout,
         refresh: config.refresh,
         lease: config.lease,
@@ -163,6 +169,32 @@ pub(crate) fn open_redis(config: &config::RedisStore) -> Result<Redis, ConfigErr
         node,
     })
     .map_err(|e| wrong(&e))
+}
+
+fn redis_tls(config: &config::RedisStore) -> Result<RedisTls, ConfigError> {
+    let certificates = |key: &str, file: &Option<PathBuf>| {
+        let Some(file) = file else { return Ok(None) };
+        let text = secret(key, file)?;
+        let wrong = |error: &dyn std::fmt::Display| ConfigError::of(key, format_args!("{}: {error}", file.display()));
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+        match found {
+            Ok(found) if found.is_empty() => Err(wrong(&"holds no certificate")),
+            Ok(_) => Ok(Some(text)),
+            Err(error) => Err(wrong(&error)),
+        }
+    };
+    let key = |file: &PathBuf| {
+        const NAME: &str = "entitlements.redis.key_file";
+        let text = secret(NAME, file)?;
+        let wrong = |error| ConfigError::of(NAME, format_args!("{}: no private key: {error}", file.display()));
+        PrivateKeyDer::from_pem_slice(&text).map_err(wrong)?;
+        Ok::<_, ConfigError>(text)
+    };
+    let certificate = certificates("entitlements.redis.certificate_file", &config.certificate_file)?;
+    Ok(RedisTls {
+        authorities: certificates("entitlements.redis.ca_file", &config.ca_file)?,
+        identity: certificate.zip(config.key_file.as_ref().map(key).transpose()?),
+    })
 }
 
 /// Keys of the issuer, at the address that is configured.

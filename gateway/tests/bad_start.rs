@@ -70,6 +70,30 @@ fn a_wrong_users_file_or_key_is_named() {
 }
 
 #[test]
+fn what_is_wrong_about_the_store_is_named() {
+    let files = Directory::new();
+    const AT: &str = "entitlements.redis";
+    let url = |scheme: &str| format!(r#"["{scheme}://127.0.0.1:1"]"#);
+    let run = |scheme: &str, key: &str, value: &str| {
+        program::run(&[(&format!("{AT}.urls"), &url(scheme)), (&format!("{AT}.{key}"), value)], &[])
+    };
+    let (rubbish, empty) = (files.write("rubbish.pem", "-----BEGIN CERTIFICATE-----\n!"), files.write("empty.pem", ""));
+    let at = |key: &str| format!("{AT}.{key}");
+    check(&run("redis", "ca_file", &rubbish), &[&at("ca_file"), "belongs to addresses with rediss://"]);
+    check(&run("rediss", "ca_file", &rubbish), &[&at("ca_file"), "rubbish.pem"]);
+    check(&run("rediss", "ca_file", &empty), &[&at("ca_file"), "empty.pem", "holds no certificate"]);
+    check(&run("rediss", "ca_file", "/nonexistent"), &[&at("ca_file"), "/nonexistent"]);
+    check(&run("rediss", "key_file", &empty), &[&at("certificate_file"), "belong together"]);
+    check(&run("redis", "sentinel_password_file", &empty), &[&at("sentinel_password_file"), "sentinel"]);
+    check(&run("redis", "master", "mymaster"), &[&at("master"), "belongs to mode"]);
+    check(&run("redis", "password_file", "/nonexistent"), &[&at("password_file"), "/nonexistent"]);
+    check(&program::run(&[(&at("urls"), &url("http"))], &[]), &[&at("urls"), "rediss://"]);
+    let with_password = program::run(&[(&at("urls"), r#"["redis://:do-not-print-me@127.0.0.1:1"]"#)], &[]);
+    check(&with_password, &[&at("urls"), "password_file"]);
+    assert!(!String::from_utf8_lossy(&with_password.stderr).contains("do-not-print-me"));
+}
+
+#[test]
 fn a_capture_that_is_missing_empty_or_cut_is_one_line() {
     let files = Directory::new();
     let run = |file: &str| program::run(&[], &["--replay", file, "--speed", "max"]);

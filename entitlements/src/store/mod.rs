@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use self::embedded::{Embedded, EmbeddedError, Users, UsersError};
 #[cfg(feature = "redis")]
-pub use self::redis::{ChangeError, RECORD_VERSION_MAX, Redis, RedisMode, RedisSettings};
+pub use self::redis::{ChangeError, RECORD_VERSION_MAX, Redis, RedisLogin, RedisMode, RedisSettings, RedisTls};
 use crate::address::AddressBlocks;
 use crate::api_key::ApiKeyRecord;
 use crate::limits::{Charge, Verdict};

@@ -29,7 +29,7 @@ fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
         .unwrap()
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     // A node of a cluster also takes the port 10,000 above.
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -74,9 +74,24 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Where it was started with a port for TLS.
+    pub fn tls_url(&self) -> String {
+        format!("rediss://127.0.0.1:{}", self.tls_port().expect("a port for TLS"))
+    }
+
+    pub fn tls_port(&self) -> Option<&str> {
+        let asked = self.arguments.iter().position(|argument| argument == "--tls-port");
+        asked.map(|at| self.arguments[at + 1].as_str())
+    }
+
     /// What `redis-cli` prints for a command.
     pub fn cli(&self, command: &[&str]) -> String {
-        ask(self.port, command)
+        ask(self.port, self.password(), command)
+    }
+
+    fn password(&self) -> &str {
+        let asked = self.arguments.iter().position(|argument| argument == "--requirepass");
+        asked.map_or("", |at| &self.arguments[at + 1])
     }
 
     /// Ends it as a power cut does.
@@ -108,16 +123,28 @@ const CLUSTERED: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeou
 
 /// Three masters with a replica each.
 pub fn cluster() -> Vec<Server> {
-    let servers: Vec<Server> =
-        (0..6).map(|_| Server::start(&[&CLUSTERED[..], &["--repl-diskless-sync-delay", "0"]].concat())).collect();
-    let addresses: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    cluster_with(&[], Vec::new)
+}
+
+/// The same, with more arguments for `redis-cli`, and for each server.
+pub fn cluster_with(cli: &[&str], more: impl Fn() -> Vec<String>) -> Vec<Server> {
+    let server = || {
+        let more = more();
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        Server::start(&[&CLUSTERED[..], &["--repl-diskless-sync-delay", "0"], &more].concat())
+    };
+    let servers: Vec<Server> = (0..6).map(|_| server()).collect();
+    let port = |server: &Server| server.tls_port().map_or_else(|| server.port.to_string(), str::to_owned);
+    let addresses: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", port(server))).collect();
     let made = Command::new("redis-cli")
+        .args(cli)
         .args(["--cluster", "create"])
         .args(&addresses)
         .args(["--cluster-replicas", "1", "--cluster-yes"])
         .output()
         .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    let told = [made.stdout, made.stderr].concat();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&told));
     wait_until("the cluster", || servers.iter().all(|server| server.cli(&["CLUSTER", "INFO"]).contains("state:ok")));
     // A replica that has never had its master's data does not take its place.
     wait_until("the replicas", || {
@@ -139,9 +166,21 @@ impl Sentinels {
     pub const NAME: &str = "mymaster";
 
     pub fn start() -> Sentinels {
-        let master = Server::start(&[]);
-        let replica =
-            Server::start(&["--replicaof", "127.0.0.1", &master.port.to_string(), "--repl-diskless-sync-delay", "0"]);
+        Sentinels::with("", "")
+    }
+
+    /// The server and its replica ask for the one password, the sentinels for the other.
+    pub fn with_passwords(servers: &str, sentinels: &str) -> Sentinels {
+        Sentinels::with(servers, sentinels)
+    }
+
+    fn with(password: &str, sentinel_password: &str) -> Sentinels {
+        let login = ["--requirepass", password, "--masterauth", password];
+        let login = if password.is_empty() { &[] } else { &login[..] };
+        let master = Server::start(login);
+        let port = master.port.to_string();
+        let follow = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
+        let replica = Server::start(&[login, &follow].concat());
         let directory = std::env::temp_dir().join(format!("gateway-sentinels-{}-{}", std::process::id(), master.port));
         std::fs::create_dir_all(&directory).unwrap();
         let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
@@ -152,6 +191,17 @@ impl Sentinels {
                  sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 3000\n",
                 master.port
             );
+            let of = |word: &str, password: &str| match password {
+                "" => String::new(),
+                password => format!("{word} \"{password}\"\n"),
+            };
+            let rules = [
+                rules,
+                of(&format!("sentinel auth-pass {name}"), password),
+                of("requirepass", sentinel_password),
+                of("sentinel sentinel-pass", sentinel_password),
+            ]
+            .concat();
             std::fs::write(&file, rules).unwrap();
             let mut sentinel = Command::new("redis-server");
             sentinel.arg(&file).arg("--sentinel").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
@@ -160,7 +210,7 @@ impl Sentinels {
         let all = Sentinels { master, replica, sentinels, ports, directory };
         wait_until("the sentinels to know each other and the replica", || {
             all.ports.iter().all(|port| {
-                let seen = ask(*port, &["SENTINEL", "MASTER", Sentinels::NAME]);
+                let seen = ask(*port, sentinel_password, &["SENTINEL", "MASTER", Sentinels::NAME]);
                 let fields: Vec<&str> = seen.lines().collect();
                 let value = |name| fields.chunks(2).find(|field| field[0] == name).map(|field| field[1]);
                 value("num-slaves") == Some("1") && value("num-other-sentinels") == Some("2")
@@ -185,8 +235,12 @@ impl Drop for Sentinels {
 }
 
 /// What `redis-cli` prints for a command.
-fn ask(port: u16, command: &[&str]) -> String {
-    let output = Command::new("redis-cli").args(["-c", "-p", &port.to_string()]).args(command).output().unwrap();
+fn ask(port: u16, password: &str, command: &[&str]) -> String {
+    let mut cli = Command::new("redis-cli");
+    if !password.is_empty() {
+        cli.args(["--no-auth-warning", "-a", password]);
+    }
+    let output = cli.args(["-c", "-p", &port.to_string()]).args(command).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 

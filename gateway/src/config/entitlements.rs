@@ -96,6 +96,19 @@ pub struct RedisStore {
     /// File with the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+    /// The same at the sentinels, where these ask for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentinel_username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentinel_password_file: Option<PathBuf>,
+    /// PEM file with the authorities that have to vouch for servers with `rediss://`; absent: those of the web.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// PEM files with this gateway's own certificate and its key, where the servers ask for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
     /// An answer that takes longer is none.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
@@ -129,6 +142,11 @@ impl Default for RedisStore {
             master: None,
             username: None,
             password_file: None,
+            sentinel_username: None,
+            sentinel_password_file: None,
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
             timeout: Duration::from_millis(50),
             refresh: Duration::from_secs(2),
             lease: Duration::from_secs(15),

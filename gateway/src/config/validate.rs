@@ -328,6 +328,25 @@ impl Config {
             "entitlements.redis.hash_tags",
             "cannot be off in a cluster, where one user's keys have to be in one slot",
         );
+        let login = redis.sentinel_username.is_some() || redis.sentinel_password_file.is_some();
+        found.require(
+            sentinel || !login,
+            "entitlements.redis.sentinel_password_file",
+            "and sentinel_username belong to mode = \"sentinel\"",
+        );
+        let tls = redis.urls.iter().any(|url| url.as_str().starts_with("rediss:"));
+        let files = [
+            ("entitlements.redis.ca_file", &redis.ca_file),
+            ("entitlements.redis.certificate_file", &redis.certificate_file),
+            ("entitlements.redis.key_file", &redis.key_file),
+        ];
+        for (key, file) in files {
+            found.require(tls || file.is_none(), key, "belongs to addresses with rediss://");
+        }
+        let both = redis.certificate_file.is_some() == redis.key_file.is_some();
+        found.require(both, "entitlements.redis.certificate_file", "and key_file belong together");
+        let same = redis.urls.iter().all(|url| url.as_str().starts_with("rediss:") == tls);
+        found.require(same, "entitlements.redis.urls", "mixes redis:// and rediss://");
         let single = redis.mode == RedisMode::Single && redis.urls.len() > 1;
         found.require(
             !single,

@@ -6,13 +6,13 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisFuture, RedisResult,
-    TlsMode, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
+    RedisFuture, RedisResult, TlsCertificates, TlsMode, Value,
 };
 
-use super::{PATIENCE, RedisMode, RedisSettings};
+use super::{PATIENCE, RedisLogin, RedisMode, RedisSettings};
 
 /// A connection that many share: cloning it is cheap, and what they ask at the same time goes out together.
 #[derive(Clone)]
@@ -50,8 +50,9 @@ impl ConnectionLike for Link {
 pub(super) struct Place {
     mode: RedisMode,
     servers: Vec<ConnectionInfo>,
-    username: Option<String>,
-    password: Option<String>,
+    login: RedisLogin,
+    sentinel_login: RedisLogin,
+    certificates: Option<TlsCertificates>,
     timeout: Duration,
 }
 
@@ -62,14 +63,25 @@ impl Place {
     /// # Errors
     /// The library's, where an address is none.
     pub(super) fn new(settings: &RedisSettings) -> io::Result<Place> {
-        let RedisSettings { mode, username, password, timeout, .. } = settings.clone();
-        let sentinels = matches!(mode, RedisMode::Sentinel { .. });
+        let RedisSettings { mode, login, sentinel_login, tls, timeout, .. } = settings.clone();
+        let theirs = if matches!(mode, RedisMode::Sentinel { .. }) { &sentinel_login } else { &login };
         let servers = settings.urls.iter().map(|url| {
             let info = url.as_str().into_connection_info().map_err(io::Error::other)?;
-            // The user and password are the server's, not the sentinels'.
-            Ok(if sentinels { info } else { with_login(info, username.as_deref(), password.as_deref()) })
+            Ok(with_login(info, theirs))
         });
-        Ok(Place { servers: servers.collect::<io::Result<_>>()?, mode, username, password, timeout })
+        let servers: Vec<ConnectionInfo> = servers.collect::<io::Result<_>>()?;
+        let certificates = (tls.authorities.is_some() || tls.identity.is_some()).then(|| TlsCertificates {
+            client_tls: tls.identity.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
+            root_cert: tls.authorities,
+        });
+        Ok(Place { servers, mode, login, sentinel_login, certificates, timeout })
+    }
+
+    fn client(&self, server: ConnectionInfo) -> RedisResult<Client> {
+        match &self.certificates {
+            Some(certificates) if is_tls(&server) => Client::build_with_tls(server, certificates.clone()),
+            _ => Client::open(server),
+        }
     }
 
     fn config(&self) -> AsyncConnectionConfig {
@@ -80,25 +92,34 @@ impl Place {
 
     fn first(&self) -> RedisResult<Client> {
         let server = self.servers.first().cloned();
-        Client::open(server.ok_or((redis::ErrorKind::InvalidClientConfig, "no address of Redis"))?)
+        self.client(server.ok_or((redis::ErrorKind::InvalidClientConfig, "no address of Redis"))?)
     }
 
     /// A client of the server that sentinels name now.
     async fn master(&self, name: &str) -> RedisResult<Client> {
-        let mut node = SentinelNodeConnectionInfo::default();
-        let mut login = redis::RedisConnectionInfo::default();
-        if let Some(username) = &self.username {
-            login = login.set_username(username);
+        let sentinels = self.servers.iter().map(|server| server.addr().clone());
+        let mut builder = SentinelClientBuilder::new(sentinels, name, SentinelServerType::Master)?;
+        if let Some(username) = &self.login.username {
+            builder = builder.set_client_to_redis_username(username);
         }
-        if let Some(password) = &self.password {
-            login = login.set_password(password);
+        if let Some(password) = &self.login.password {
+            builder = builder.set_client_to_redis_password(password);
         }
-        node = node.set_redis_connection_info(login);
-        if self.servers.iter().any(|server| matches!(server.addr(), redis::ConnectionAddr::TcpTls { .. })) {
-            node = node.set_tls_mode(TlsMode::Secure);
+        if let Some(username) = &self.sentinel_login.username {
+            builder = builder.set_client_to_sentinel_username(username);
         }
-        let servers = self.servers.clone();
-        SentinelClient::build(servers, name, Some(node), SentinelServerType::Master)?.async_get_client().await
+        if let Some(password) = &self.sentinel_login.password {
+            builder = builder.set_client_to_sentinel_password(password);
+        }
+        if self.servers.iter().any(is_tls) {
+            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+            if let Some(certificates) = &self.certificates {
+                builder = builder
+                    .set_client_to_redis_certificates(certificates.clone())
+                    .set_client_to_sentinel_certificates(certificates.clone());
+            }
+        }
+        builder.build()?.async_get_client().await
     }
 
     /// Connects, and makes sure that who is there answers and takes writes.
@@ -116,7 +137,11 @@ impl Place {
                 RedisMode::Cluster => {
                     // Within the time that an answer has, where a node has just gone or a slot was moved.
                     let timeout_ms = self.timeout.as_millis() as u64 / 4;
-                    let client = ClusterClient::builder(self.servers.clone())
+                    let mut builder = ClusterClient::builder(self.servers.clone());
+                    if let Some(certificates) = &self.certificates {
+                        builder = builder.certs(certificates.clone());
+                    }
+                    let client = builder
                         .connection_timeout(CONNECT_TIMEOUT)
                         .response_timeout(self.timeout.max(PATIENCE))
                         .retries(3)
@@ -148,7 +173,7 @@ impl Place {
     async fn listen_somewhere(&self) -> RedisResult<PubSub> {
         let mut refused = None;
         for server in &self.servers {
-            match within(CONNECT_TIMEOUT, Client::open(server.clone())?.get_async_pubsub()).await {
+            match within(CONNECT_TIMEOUT, self.client(server.clone())?.get_async_pubsub()).await {
                 Ok(listening) => return Ok(listening),
                 Err(error) => refused = Some(error),
             }
@@ -157,15 +182,19 @@ impl Place {
     }
 }
 
-fn with_login(info: ConnectionInfo, username: Option<&str>, password: Option<&str>) -> ConnectionInfo {
-    let mut login = info.redis_settings().clone();
-    if let Some(username) = username {
-        login = login.set_username(username);
+fn is_tls(server: &ConnectionInfo) -> bool {
+    matches!(server.addr(), ConnectionAddr::TcpTls { .. })
+}
+
+fn with_login(server: ConnectionInfo, login: &RedisLogin) -> ConnectionInfo {
+    let mut settings = server.redis_settings().clone();
+    if let Some(username) = &login.username {
+        settings = settings.set_username(username);
     }
-    if let Some(password) = password {
-        login = login.set_password(password);
+    if let Some(password) = &login.password {
+        settings = settings.set_password(password);
     }
-    info.set_redis_settings(login)
+    server.set_redis_settings(settings)
 }
 
 async fn within<T>(limit: Duration, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {

@@ -85,8 +85,11 @@ pub struct RedisSettings {
     /// `redis://HOST:PORT` or `rediss://HOST:PORT`.
     pub urls: Vec<String>,
     pub mode: RedisMode,
-    pub username: Option<String>,
-    pub password: Option<String>,
+    pub login: RedisLogin,
+    /// Of the sentinels, which is none of the server's.
+    pub sentinel_login: RedisLogin,
+    /// For addresses with `rediss://`.
+    pub tls: RedisTls,
     /// An answer that takes longer is none.
     pub timeout: Duration,
     /// How often the records of connected users are read again.
@@ -101,14 +104,35 @@ pub struct RedisSettings {
     pub node: String,
 }
 
-impl std::fmt::Debug for RedisSettings {
+/// A user of the access control list, or the default one, and the password.
+#[derive(Clone, Default)]
+pub struct RedisLogin {
+    pub username: Option<String>,
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for RedisLogin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let password = self.password.as_ref().map(|_| "***");
+        f.debug_struct("RedisLogin").field("username", &self.username).field("password", &password).finish()
+    }
+}
+
+/// Whom to believe, and who this is. Texts in PEM.
+#[derive(Clone, Default)]
+pub struct RedisTls {
+    /// Certificates of the authorities that have to vouch for a server; `None`: the well-known ones of the web.
+    pub authorities: Option<Vec<u8>>,
+    /// This gateway's own certificate, with its chain, and the key.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisSettings")
             .field("urls", &self.urls)
             .field("mode", &self.mode)
-            .field("username", &self.username)
-            .field("password", &password)
+            .field("login", &self.login)
             .field("node", &self.node)
             .finish_non_exhaustive()
     }
@@ -488,9 +512,10 @@ impl Redis {
         let (closes, queue) = mpsc::channel(CLOSES_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let keeping = shared.clone();
-        let keeper = std::thread::Builder::new()
-            .name("entitlements".to_owned())
-            .spawn(move || runtime.block_on(keeper::run(keeping, queue)))?;
+        let keeper = std::thread::Builder::new().name("entitlements".to_owned()).spawn(move || {
+            let _unkept = AwayOnDrop(keeping.clone());
+            runtime.block_on(keeper::run(keeping, queue));
+        })?;
         Ok(Redis { shared, closes, keeper: Some(keeper) })
     }
 
@@ -519,6 +544,15 @@ impl Redis {
     /// What the last attempt to connect, or the last answer that was none, failed of: for an operator. It holds no password.
     pub fn trouble(&self) -> Option<String> {
         self.shared.trouble()
+    }
+}
+
+/// Nobody asks a store that is not kept any more, whatever ended the keeper: readiness shows it.
+struct AwayOnDrop(Arc<Shared>);
+
+impl Drop for AwayOnDrop {
+    fn drop(&mut self) {
+        self.0.up.store(false, Ordering::Release);
     }
 }
 
