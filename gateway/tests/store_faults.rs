@@ -348,16 +348,19 @@ fn moved_within_a_cluster() {
     let myself = servers[0].cli(&["CLUSTER", "MYID"]).trim().to_owned();
     let other = servers[1].cli(&["CLUSTER", "MYID"]).trim().to_owned();
     let tokens: Vec<String> = (0..USERS).map(|number| fleet.token(&user(number))).collect();
-    let (moved, came_in) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (moved, came_in, sent_away) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let addresses = fleet.gateways.each_ref().map(|gateway| gateway.address);
     std::thread::scope(|scope| {
         for (token, address) in tokens.iter().zip(addresses.into_iter().cycle()) {
-            let (moved, came_in) = (&moved, &came_in);
+            let (moved, came_in, sent_away) = (&moved, &came_in, &sent_away);
             scope.spawn(move || {
                 while !moved.load(Ordering::Relaxed) {
-                    if let Some(client) = let_in(address, token) {
-                        client.close();
-                        came_in.fetch_add(1, Ordering::Relaxed);
+                    match let_in(address, token) {
+                        Some(client) => {
+                            client.close();
+                            came_in.fetch_add(1, Ordering::Relaxed);
+                        }
+                        None => _ = sent_away.fetch_add(1, Ordering::Relaxed),
                     }
                 }
             });
@@ -371,7 +374,9 @@ fn moved_within_a_cluster() {
         moved.store(true, Ordering::Relaxed);
         assert!(resharded.status.success(), "{}", String::from_utf8_lossy(&resharded.stderr));
     });
-    assert!(came_in.into_inner() >= USERS, "clients come in meanwhile");
+    let (came_in, sent_away) = (came_in.into_inner(), sent_away.into_inner());
+    println!("{came_in} clients came in meanwhile, {sent_away} were told to come back");
+    assert!(came_in >= USERS);
     fleet.all_live();
     fleet.is_consistent(&servers[0]);
     fleet.downgrades(&servers[0], 2);
