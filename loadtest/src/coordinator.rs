@@ -144,11 +144,6 @@ impl Coordinator {
     /// Any [`Halt`] but [`Halt::Interrupted`]: there is nothing to report.
     pub fn run(mut self) -> Result<Outcome, Halt> {
         let played = self.play();
-        if let Some(platform) = self.platform.take()
-            && let Err(error) = platform.close()
-        {
-            self.live.say(&format!("the records of the users were left in Redis: {error}"));
-        }
         let ending = match played {
             Ok(()) => Ending::Complete,
             Err(Halt::Interrupted) => Ending::Interrupted,
@@ -161,6 +156,11 @@ impl Coordinator {
         let all = self.workers.len();
         if !self.wait(Instant::now() + ANSWER, Patience::Uninterrupted, |this| this.ended == all)? {
             return Err(Halt::Failed(anyhow!("a worker does not end")));
+        }
+        if let Some(platform) = self.platform.take()
+            && let Err(error) = platform.close()
+        {
+            self.live.say(&format!("the records of the users were left in Redis: {error}"));
         }
         self.look();
         let needs_data = self.scenario.kind.needs_data();

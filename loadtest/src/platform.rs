@@ -76,7 +76,7 @@ pub struct Written {
     /// By user: the version that its record has by now, 0 where it was not changed.
     pub versions: Vec<u64>,
     pub changes: u64,
-    /// By how much each was later than meant. All of a burst are meant for its start.
+    /// By how much each was later than meant. Those of a burst are meant for as soon as Redis takes them.
     pub lag: Timings,
     /// From the first to the answer to the last, ns.
     pub took_ns: u64,
@@ -154,7 +154,9 @@ impl Platform {
             for change in together {
                 let user = change % users;
                 self.users[user].real_time ^= true;
-                written.lag.record(nanos(start.elapsed()).saturating_sub(due_ns(change)));
+                if pattern != Pattern::Burst {
+                    written.lag.record(nanos(start.elapsed()).saturating_sub(due_ns(change)));
+                }
                 written.versions[user] = self.put(user, &mut pipeline);
                 next += 1;
             }
