@@ -8,6 +8,7 @@
 //! a busy one gathers more messages for each write; under load, clients are written to in rounds (`load`).
 
 mod answers;
+mod changes;
 mod load;
 mod users;
 
@@ -27,6 +28,7 @@ use protocol::message::{ErrorMessage, FeedState};
 use protocol::{CloseCode, ErrorCode, ServerMessage};
 
 use self::answers::Answers;
+use self::changes::Changes;
 use self::load::Load;
 use self::users::UserSlots;
 use crate::context::{Context, Now, wall_ns};
@@ -175,6 +177,8 @@ const EVENTS: usize = 1024;
 const INPUTS_PER_TURN: usize = 256;
 /// Clients that are flushed before the shard looks again at what came: some hundred microseconds.
 const FLUSHES_PER_TURN: usize = 64;
+/// Sessions whose rights are decided on anew in one turn: no more than are written to in it.
+const CHANGES_PER_TURN: usize = FLUSHES_PER_TURN;
 /// Bytes read from one client before the others have their turn.
 const READ_BYTES_PER_TURN: usize = 256 * 1024;
 /// How long a client may take to answer our close frame with its own.
@@ -240,6 +244,7 @@ pub(crate) fn run(port: ShardPort, parts: ShardParts) -> io::Result<()> {
             tls_scratch: Scratch::default(),
             feeds: vec![FeedState::Up; parts.context.venues.len()],
             users: UserSlots::default(),
+            changes: Changes::default(),
             answers: Rc::new(Answers::default()),
             context: parts.context,
             metrics: parts.metrics,
@@ -293,6 +298,8 @@ struct Shard {
     feeds: Vec<FeedState>,
     /// Which of the connections are a user's.
     users: UserSlots,
+    /// Users whose sessions are to be told of other rights.
+    changes: Changes,
     /// What sessions have waited for.
     answers: Rc<Answers>,
     context: Arc<Context>,
@@ -314,6 +321,7 @@ impl Shard {
         let mut accepting = Some(accepting);
         loop {
             let mut worked = self.take_inputs();
+            worked |= self.apply_changes();
             worked |= self.take_events(&mut events)?;
             worked |= self.take_arrivals();
             worked |= self.take_answers();
@@ -374,7 +382,12 @@ impl Shard {
                     self.hub.publish(segment, now.mono_ms);
                 }
                 Ok(Input::Feed { source, state }) => self.announce_feed(source, state),
-                Ok(Input::Entitlements(changes)) => changes.iter().for_each(|change| self.apply_change(change)),
+                Ok(Input::Entitlements(changes)) => {
+                    self.changes.put(&changes);
+                    while self.changes.are_too_many() {
+                        self.apply_changes();
+                    }
+                }
                 Ok(Input::TokensDenied(tokens)) => {
                     let is_denied = |session: &Session| match session.principal().credential() {
                         Some(Credential::Token(token)) => token.iter().any(|hash| tokens.contains(&hash)),
@@ -515,13 +528,16 @@ impl Shard {
         self.proceed(key, next);
     }
 
-    /// Takes a change of a user's rights to its sessions, and to no other.
-    fn apply_change(&mut self, change: &UserChange) {
-        let slots: Vec<u32> = self.users.of(&change.user).collect();
-        for slot in slots {
-            let Some(key) = self.connections[slot as usize].as_ref().map(|connection| connection.key) else { continue };
-            self.turn(key, |session, turn| session.apply_rights(change.rights.as_ref(), turn));
+    /// Takes changes of users' rights to some of their sessions, and to no other.
+    fn apply_changes(&mut self) -> bool {
+        for applied in 0..CHANGES_PER_TURN {
+            let Shard { changes, users, connections, .. } = self;
+            let key = |slot: u32| connections[slot as usize].as_ref().map(|connection| connection.key);
+            let next = changes.next(|user, sessions| sessions.extend(users.of(user).filter_map(key)));
+            let Some((key, rights)) = next else { return applied > 0 };
+            self.turn(key, |session, turn| session.apply_rights(rights.as_ref(), turn));
         }
+        true
     }
 
     /// Lets go whom this is about.

@@ -40,6 +40,8 @@ pub enum Command {
     Churn(Box<Run>),
     /// Everybody drops at once and returns with `since`.
     Reconnect(Box<Run>),
+    /// Users' rights change in Redis, as a platform changes them: how soon live sessions are told.
+    Rights(Box<Run>),
     /// A long run in phases: does anything creep?
     Soak(Box<Run>),
     /// Raises clients or rate until a limit breaks, and says where.
@@ -65,6 +67,7 @@ impl Command {
             Command::Slow(run) => (Kind::Slow, run),
             Command::Churn(run) => (Kind::Churn, run),
             Command::Reconnect(run) => (Kind::Reconnect, run),
+            Command::Rights(run) => (Kind::Rights, run),
             Command::Soak(run) => (Kind::Soak, run),
             Command::FindMax(run) => (Kind::FindMax, run),
             other => return Err(other),
@@ -218,6 +221,7 @@ mod tests {
             let shown = read.map(|credentials| match credentials {
                 None => "none".to_owned(),
                 Some(Credentials::Token(token)) => token,
+                Some(Credentials::Users { .. }) => panic!("these are of no flag"),
                 Some(Credentials::Key { key, secret }) => format!("{key}.{secret}"),
             });
             assert_eq!(shown.as_deref().map_err(|_| ()), expected, "{flags:?} {environment:?}");

@@ -7,6 +7,7 @@
 mod answer;
 mod data;
 mod requests;
+mod rights;
 mod upgrade;
 
 use std::ops::ControlFlow;
@@ -26,6 +27,8 @@ use crate::tally::Tally;
 use crate::wire;
 
 pub use requests::Requests;
+
+use rights::Rights;
 
 /// What the clients of a worker share.
 #[derive(Debug)]
@@ -164,6 +167,10 @@ pub struct Client {
     reader: wire::Reader,
     /// By key.
     slots: Vec<Slot>,
+    /// By how much its data is held back, ms.
+    delayed_ms: u64,
+    /// Once it was told that they are others than at the sign-in.
+    rights: Option<Box<Rights>>,
     /// When the connection was meant to begin, monotonic ns.
     intended_ns: u64,
     /// When the first subscription was answered, Unix ns: what is stamped earlier was sent to catch up, and is not timed.
@@ -186,6 +193,8 @@ impl Client {
             next_id: FIRST_ID,
             reader: wire::Reader::default(),
             slots: Vec::new(),
+            delayed_ms: 0,
+            rights: None,
             intended_ns: 0,
             live_ns: 0,
             pending: None,
@@ -222,6 +231,7 @@ impl Client {
         self.had_data = false;
         self.reader = wire::Reader::default();
         self.pending = None;
+        self.rights = None;
         if self.slots.is_empty() {
             self.slots = draw(self.number, shared);
         }
@@ -231,7 +241,7 @@ impl Client {
     /// TCP and TLS stand: the upgrade request goes out.
     pub fn opened(&mut self, target: usize, shared: &mut Shared) {
         self.stage = Stage::Upgrading;
-        shared.out.extend_from_slice(shared.requests.upgrade(target));
+        shared.requests.write_upgrade(target, self.number, shared.now, &mut shared.out);
     }
 
     /// The connection is over, whoever ended it. What had not arrived until now will come again after a return.

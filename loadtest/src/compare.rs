@@ -244,6 +244,7 @@ fn changes(a: Side<'_>, b: Side<'_>) -> Vec<Change> {
     p99(&mut changes, "handshake p99", |phase| &phase.handshake);
     p99(&mut changes, "time to ready p99", |phase| &phase.ready);
     p99(&mut changes, "first message p99", |phase| &phase.first_message);
+    p99(&mut changes, "effect p99", |phase| &phase.effect);
     p99(&mut changes, "command p99", |phase| &phase.command);
     let plain = |changes: &mut Vec<Change>, figure, unit, better, of: &dyn Fn(&Phase) -> Option<f64>, decides| {
         push(changes, figure, unit, better, (of(a.1), of(b.1)), None, decides);

@@ -2,6 +2,7 @@
 //! recorder. One thread, and one for each worker that only reads its lines. Deliberately absent: connections of its own.
 
 mod find_max;
+mod rights;
 mod script;
 
 use std::io::{BufRead, BufReader, Write};
@@ -18,6 +19,7 @@ use anyhow::{Context as _, anyhow};
 use crate::clock::wall_ns;
 use crate::orders::{Assignment, Job, Mark, Order, TurnedAway, Word};
 use crate::outcome::{Ended, Ending, Header, Judged, Outcome, Recorder};
+use crate::platform::Platform;
 use crate::report::live::LiveLine;
 use crate::scenario::Scenario;
 use crate::server::Sampler;
@@ -68,6 +70,8 @@ pub struct Coordinator {
     heard: Receiver<Heard>,
     recorder: Recorder,
     sampler: Option<Sampler>,
+    /// Users whose records the scenario changes.
+    platform: Option<Platform>,
     live: LiveLine,
     stop: Arc<AtomicBool>,
     drawn: Instant,
@@ -95,6 +99,7 @@ impl Coordinator {
         scenario: Scenario,
         assignments: &[Assignment],
         header: Header,
+        platform: Option<Platform>,
         stop: Arc<AtomicBool>,
     ) -> anyhow::Result<Coordinator> {
         let sampler = if scenario.pids.is_empty() && scenario.metrics.is_empty() {
@@ -110,6 +115,7 @@ impl Coordinator {
             heard,
             recorder: Recorder::new(header),
             sampler,
+            platform,
             live: LiveLine::new(),
             stop,
             drawn: Instant::now(),
@@ -150,6 +156,11 @@ impl Coordinator {
         let all = self.workers.len();
         if !self.wait(Instant::now() + ANSWER, Patience::Uninterrupted, |this| this.ended == all)? {
             return Err(Halt::Failed(anyhow!("a worker does not end")));
+        }
+        if let Some(platform) = self.platform.take()
+            && let Err(error) = platform.close()
+        {
+            self.live.say(&format!("the records of the users were left in Redis: {error}"));
         }
         self.look();
         let needs_data = self.scenario.kind.needs_data();
@@ -223,10 +234,15 @@ impl Coordinator {
     /// Gives clients time to receive what others have received; what they lack then is missing.
     fn settle(&mut self) -> Result<(), Halt> {
         let marks = self.survey()?;
-        self.settled = 0;
         let wait_ns = self.scenario.settle_ns;
+        self.settled(&Order::Settle { marks, wait_ns }, wait_ns)
+    }
+
+    /// Gives an order that takes so long at most, and waits until all have done it.
+    fn settled(&mut self, order: &Order, wait_ns: u64) -> Result<(), Halt> {
+        self.settled = 0;
         for worker in 0..self.workers.len() {
-            self.order(worker, &Order::Settle { marks: marks.clone(), wait_ns })?;
+            self.order(worker, order)?;
         }
         let all = self.workers.len();
         let limit = Duration::from_nanos(wait_ns) + ANSWER;

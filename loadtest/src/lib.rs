@@ -13,6 +13,7 @@ pub mod message;
 pub mod orders;
 pub mod outcome;
 pub mod plan;
+pub mod platform;
 pub mod random;
 pub mod report;
 pub mod sample;

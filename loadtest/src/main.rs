@@ -16,12 +16,13 @@ use loadtest::clock::wall_ns;
 use loadtest::compare::CompareArgs;
 use loadtest::coordinator::{Coordinator, Halt};
 use loadtest::facts::Facts;
-use loadtest::orders::TurnedAway;
+use loadtest::orders::{Credentials, TokenSigner, TurnedAway};
 use loadtest::outcome::{HarnessLimits, Header};
 use loadtest::plan::{System, plan, raise_descriptor_limit};
+use loadtest::platform::{Platform, PlatformError};
 use loadtest::report::table::Style;
 use loadtest::scan::Stamp;
-use loadtest::scenario::{Kind, Wishes, read_file};
+use loadtest::scenario::{Kind, Scenario, Wishes, read_file};
 use loadtest::venue::{Popularity, VenueError, VenueSettings, product_names};
 use loadtest::{compare, facts, report, venue, worker};
 
@@ -70,6 +71,10 @@ fn load(kind: Kind, mut run: Box<Run>) -> Result<u8, Failure> {
     let credentials =
         run.identity.credentials(|name| std::env::var(name).ok()).map_err(anyhow::Error::msg).map_err(wrong)?;
     let scenario = run.wishes.clone().resolve(kind).map_err(|error| wrong(error.into()))?;
+    let credentials = match kind {
+        Kind::Rights => Some(users_of_our_own(&scenario).map_err(wrong)?),
+        _ => credentials,
+    };
     raise_descriptor_limit();
     let assignments = plan(&scenario, credentials, &System::read()).map_err(|error| {
         let status = if error.is_of_the_machine() { SYSTEM_LIMITS } else { WRONG_ARGUMENTS };
@@ -77,6 +82,7 @@ fn load(kind: Kind, mut run: Box<Run>) -> Result<u8, Failure> {
     })?;
     let mut wishes = run.wishes.or(Wishes { from: Some(scenario.stamp), ..Wishes::default() }).or(kind.defaults());
     wishes.target = wishes.target.iter().map(|url| facts::masked_url(url)).collect();
+    wishes.redis = wishes.redis.as_deref().map(facts::masked_url);
     let header = Header {
         scenario: kind.name().to_owned(),
         targets: wishes.target.clone(),
@@ -85,6 +91,7 @@ fn load(kind: Kind, mut run: Box<Run>) -> Result<u8, Failure> {
         facts: Facts::read(),
         started_ns: wall_ns(),
         latency_from: match scenario.stamp {
+            _ if kind == Kind::Rights => "just before the change of the user's record was written to Redis".to_owned(),
             Stamp::Rx => "the gateway's read of the venue's socket (rx)".to_owned(),
             Stamp::Event => "the venue's time of the event (t)".to_owned(),
         },
@@ -95,8 +102,9 @@ fn load(kind: Kind, mut run: Box<Run>) -> Result<u8, Failure> {
             ..HarnessLimits::default()
         },
     };
+    let platform = if kind == Kind::Rights { Some(open_platform(&scenario)?) } else { None };
     let stop = stop_flag().map_err(internal)?;
-    let coordinator = Coordinator::start(scenario, &assignments, header, stop).map_err(internal)?;
+    let coordinator = Coordinator::start(scenario, &assignments, header, platform, stop).map_err(internal)?;
     let outcome = coordinator.run().map_err(|halt| match halt {
         Halt::TurnedAway(TurnedAway::Exhausted, text) => Failure(
             SYSTEM_LIMITS,
@@ -120,6 +128,45 @@ fn load(kind: Kind, mut run: Box<Run>) -> Result<u8, Failure> {
         Err(error) if !worker::is_broken_pipe(&error) => Err(internal(error)),
         _ => Ok(outcome.exit_status()),
     }
+}
+
+/// The users whose rights the run changes, each with a token that is signed here.
+fn users_of_our_own(scenario: &Scenario) -> anyhow::Result<Credentials> {
+    let file = scenario.token_secret_file.as_deref();
+    let file = file.context("token-secret-file is needed: the secret that the gateway checks tokens with")?;
+    let secret = secret_of(file).with_context(|| format!("token-secret-file: {file}"))?;
+    let signer = TokenSigner { secret, kid: scenario.token_kid.clone() };
+    Ok(Credentials::Users { signer, users: scenario.users })
+}
+
+fn open_platform(scenario: &Scenario) -> Result<Platform, Failure> {
+    let wrong = |error: anyhow::Error| Failure(WRONG_ARGUMENTS, error);
+    let password = match &scenario.redis_password_file {
+        Some(file) => {
+            let secret = secret_of(file).with_context(|| format!("redis-password-file: {file}")).map_err(wrong)?;
+            Some(
+                String::from_utf8(secret)
+                    .map_err(|_| wrong(anyhow::anyhow!("redis-password-file: {file}: is no text")))?,
+            )
+        }
+        None => std::env::var("LOADTEST_REDIS_PASSWORD").ok(),
+    };
+    Platform::open(&scenario.redis, password.as_deref(), scenario.users, scenario.announce).map_err(|error| {
+        let status = match error {
+            PlatformError::Away { .. } => TARGET_UNAVAILABLE,
+            PlatformError::Address | PlatformError::Credentials => WRONG_ARGUMENTS,
+        };
+        Failure(status, error.into())
+    })
+}
+
+/// What a file of a secret holds. An editor or `echo` ends it with a line end that is not part of it.
+fn secret_of(file: &str) -> anyhow::Result<Vec<u8>> {
+    let mut secret = std::fs::read(file)?;
+    for end in [b'\n', b'\r'] {
+        secret.pop_if(|last| *last == end);
+    }
+    Ok(secret)
 }
 
 fn set_side_by_side(arguments: &CompareArgs) -> Result<u8, Failure> {

@@ -42,6 +42,12 @@ pub enum Message {
     Draining {
         reconnect_ms: u64,
     },
+    /// The user's rights are others from now on.
+    Entitlement {
+        delayed_ms: u64,
+        /// Of the user's record.
+        version: u64,
+    },
     /// Something that this version of the protocol does not know, or that needs no check.
     Other,
 }
@@ -159,6 +165,11 @@ fn read(tag: &str, fields: &Map<String, Value>) -> Result<Message, String> {
         "heartbeat" => {
             time(fields)?;
             Message::Heartbeat { last: last_numbers(fields)? }
+        }
+        "entitlement" => {
+            text(fields, "tier")?;
+            text(fields, "status")?;
+            Message::Entitlement { delayed_ms: unsigned(fields, "delayed_ms")?, version: unsigned(fields, "version")? }
         }
         "draining" => Message::Draining { reconnect_ms: unsigned(fields, "reconnect_ms")? },
         _ => Message::Other,

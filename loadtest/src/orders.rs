@@ -28,6 +28,7 @@ pub struct Assignment {
     pub interest: Interest,
     pub seed: u64,
     pub stamp: Stamp,
+    pub timed: Timed,
     /// How far ahead of this machine's clock a message may be, ns.
     pub clock_tolerance_ns: u64,
     /// One message of so many is checked field by field; at least 1.
@@ -53,8 +54,34 @@ pub struct Target {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Credentials {
-    Key { key: String, secret: String },
+    Key {
+        key: String,
+        secret: String,
+    },
     Token(String),
+    /// Client `g` is the user `g % users`, with a token of that user's own.
+    Users {
+        signer: TokenSigner,
+        users: u64,
+    },
+}
+
+/// Makes tokens of any user.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TokenSigner {
+    /// The secret that the gateway checks tokens with (HS256).
+    pub secret: Vec<u8>,
+    pub kid: Option<String>,
+}
+
+/// What the latency is that is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timed {
+    /// That of data messages.
+    Messages,
+    /// From a change of a user's record to the message about it. The record's version is when it was written, Unix us.
+    Rights,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -62,6 +89,7 @@ impl std::fmt::Debug for Credentials {
         f.write_str(match self {
             Credentials::Key { .. } => "Key(***)",
             Credentials::Token(_) => "Token(***)",
+            Credentials::Users { .. } => "Users(***)",
         })
     }
 }
@@ -230,6 +258,9 @@ pub enum Order {
     Baseline { marks: Vec<Mark> },
     /// Clients get so long to reach these numbers, then what lacks is missing. Answered by [`Word::Settled`].
     Settle { marks: Vec<Mark>, wait_ns: u64 },
+    /// Clients get so long to be told of the versions that their users' records have by now, by user and 0 where one was not
+    /// changed. Answered by [`Word::Settled`].
+    Await { versions: Vec<u64>, wait_ns: u64 },
     /// The end: a last sample, and [`Word::Ended`].
     End,
 }

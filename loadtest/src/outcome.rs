@@ -149,6 +149,8 @@ pub struct Phase {
     pub handshake: Option<Distribution>,
     pub ready: Option<Distribution>,
     pub first_message: Option<Distribution>,
+    #[serde(default)]
+    pub effect: Option<Distribution>,
     pub command: Option<Distribution>,
     pub schedule_lag: Option<Distribution>,
     pub read_lag: Option<Distribution>,

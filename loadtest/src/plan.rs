@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-use crate::orders::{Assignment, Credentials, Target, TlsTrust};
-use crate::scenario::Scenario;
+use crate::orders::{Assignment, Credentials, Target, Timed, TlsTrust};
+use crate::scenario::{Kind, Scenario};
 
 /// Descriptors of a worker that are not clients: standard streams, epoll sets, timer, and some in reserve.
 const DESCRIPTORS_BESIDE: u64 = 32;
@@ -118,6 +118,7 @@ pub fn plan(
         interest: scenario.interest.clone(),
         seed: scenario.seed,
         stamp: scenario.stamp,
+        timed: if scenario.kind == Kind::Rights { Timed::Rights } else { Timed::Messages },
         clock_tolerance_ns: scenario.clock_tolerance_ns,
         check_every: scenario.check_every,
         stalled_share: scenario.stall_share,

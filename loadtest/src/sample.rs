@@ -32,6 +32,10 @@ pub struct Sample {
     pub ready: Timings,
     /// Clients: from the intended start of the connection to the first data message, ns.
     pub first_message: Timings,
+    /// Clients whose data was delayed: from just before the change that makes it real-time was written to the first message that
+    /// they would not have had yet, ns.
+    #[serde(default)]
+    pub effect: Timings,
     /// Commands: from the intended send time of a subscribe or unsubscribe to its acknowledgement, ns.
     pub command: Timings,
     /// The harness itself: by how much its own sends and connects were later than intended, ns.
@@ -64,6 +68,7 @@ impl Sample {
             handshake: Timings::new(),
             ready: Timings::new(),
             first_message: Timings::new(),
+            effect: Timings::new(),
             command: Timings::new(),
             schedule_lag: Timings::new(),
             read_lag: Timings::new(),
@@ -84,6 +89,7 @@ impl Sample {
             &mut self.handshake,
             &mut self.ready,
             &mut self.first_message,
+            &mut self.effect,
             &mut self.command,
             &mut self.schedule_lag,
             &mut self.read_lag,
@@ -130,6 +136,12 @@ pub struct Counts {
     pub lost: u64,
     /// Returns with `since` that went on without a missing or repeated message.
     pub resumed: u64,
+    /// Messages about a change of the user's rights.
+    #[serde(default)]
+    pub told: u64,
+    /// Sessions that were not told of the last change of their user's record.
+    #[serde(default)]
+    pub untold: u64,
     /// Error messages from the server, by their code.
     pub errors: BTreeMap<u16, u64>,
     /// Close codes from the server.
@@ -158,6 +170,8 @@ impl Counts {
             refused,
             lost,
             resumed,
+            told,
+            untold,
             errors,
             closes,
         } = other;
@@ -178,6 +192,8 @@ impl Counts {
         self.refused += refused;
         self.lost += lost;
         self.resumed += resumed;
+        self.told += told;
+        self.untold += untold;
         for (code, count) in errors {
             *self.errors.entry(*code).or_default() += count;
         }
@@ -222,8 +238,9 @@ pub enum FaultKind {
     Refused,
     Lost,
     Error,
+    Untold,
 }
 
 impl FaultKind {
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 }

@@ -27,6 +27,7 @@ pub enum Kind {
     Slow,
     Churn,
     Reconnect,
+    Rights,
     Soak,
     FindMax,
 }
@@ -42,6 +43,7 @@ impl Kind {
             Kind::Slow => "slow",
             Kind::Churn => "churn",
             Kind::Reconnect => "reconnect",
+            Kind::Rights => "rights",
             Kind::Soak => "soak",
             Kind::FindMax => "find-max",
         }
@@ -50,7 +52,7 @@ impl Kind {
     /// Whether it is about messages, so that a run without any shows nothing.
     pub const fn needs_data(self) -> bool {
         match self {
-            Kind::Connect | Kind::Idle | Kind::Churn => false,
+            Kind::Connect | Kind::Idle | Kind::Churn | Kind::Rights => false,
             Kind::Broadcast | Kind::Watchlist | Kind::Signals | Kind::Slow => true,
             Kind::Reconnect | Kind::Soak | Kind::FindMax => true,
         }
@@ -67,6 +69,18 @@ pub enum Raise {
     Rate,
 }
 
+/// How a change of a user's record is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Announce {
+    /// With the whole record.
+    Record,
+    /// With the user's id alone: the gateway reads the record.
+    User,
+    /// Not at all: the gateway finds it when it looks.
+    Nothing,
+}
+
 /// Settings, each of which has a default.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
@@ -81,7 +95,8 @@ pub struct Wishes {
     /// Clients that connect in a second, before what is measured begins.
     #[arg(long, value_name = "N/S")]
     pub ramp: Option<f64>,
-    /// connect: clients a second in the ramp. churn: commands a second, all clients together.
+    /// connect: clients a second in the ramp. churn: commands a second, all clients together. rights: users that are changed
+    /// in a second.
     #[arg(long, value_name = "N/S")]
     pub rate: Option<f64>,
     /// From when all clients are ready to when counting begins.
@@ -186,6 +201,28 @@ pub struct Wishes {
     /// reconnect: all clients return within this time.
     #[arg(long, value_name = "DURATION", help_heading = "Scenarios")]
     pub within: Option<Nanos>,
+    /// rights: how many users the clients are spread over.
+    #[arg(long, value_name = "U", help_heading = "Scenarios")]
+    pub users: Option<u64>,
+    /// rights: the Redis that the gateway has its users' records in, redis://HOST:PORT; the password comes from the
+    /// environment (LOADTEST_REDIS_PASSWORD) or a file.
+    #[arg(long, value_name = "URL", help_heading = "Scenarios")]
+    pub redis: Option<String>,
+    /// rights: a file with the password of Redis.
+    #[arg(long, value_name = "FILE", help_heading = "Scenarios")]
+    pub redis_password_file: Option<String>,
+    /// rights: the file with the HS256 secret that the gateway checks tokens with (secret_file of a token key).
+    #[arg(long, value_name = "FILE", help_heading = "Scenarios")]
+    pub token_secret_file: Option<String>,
+    /// rights: the kid of that key, where the gateway has several.
+    #[arg(long, value_name = "KID", help_heading = "Scenarios")]
+    pub token_kid: Option<String>,
+    /// rights: how a change is announced.
+    #[arg(long, value_name = "HOW", help_heading = "Scenarios")]
+    pub announce: Option<Announce>,
+    /// rights: how often all users are changed at once.
+    #[arg(long, value_name = "N", help_heading = "Scenarios")]
+    pub bursts: Option<u32>,
     /// soak: length of a phase.
     #[arg(long, value_name = "DURATION", help_heading = "Scenarios")]
     pub every: Option<Nanos>,
@@ -249,6 +286,13 @@ pub struct Scenario {
     pub cut_share: f64,
     pub cut_every_ns: u64,
     pub within_ns: u64,
+    pub users: u64,
+    pub redis: String,
+    pub redis_password_file: Option<String>,
+    pub token_secret_file: Option<String>,
+    pub token_kid: Option<String>,
+    pub announce: Announce,
+    pub bursts: u32,
     pub every_ns: u64,
     pub raise: Raise,
     pub lowest: f64,
@@ -314,6 +358,13 @@ impl Wishes {
             cut_share: self.cut_share.or(other.cut_share),
             cut_every: self.cut_every.or(other.cut_every),
             within: self.within.or(other.within),
+            users: self.users.or(other.users),
+            redis: self.redis.or(other.redis),
+            redis_password_file: self.redis_password_file.or(other.redis_password_file),
+            token_secret_file: self.token_secret_file.or(other.token_secret_file),
+            token_kid: self.token_kid.or(other.token_kid),
+            announce: self.announce.or(other.announce),
+            bursts: self.bursts.or(other.bursts),
             every: self.every.or(other.every),
             raise: self.raise.or(other.raise),
             lowest: self.lowest.or(other.lowest),

@@ -48,6 +48,9 @@ pub struct Thresholds {
     /// Connections that the server ended unasked, at most [default: 0]
     #[arg(long, value_name = "N")]
     pub max_lost: Option<u64>,
+    /// Sessions that are not told of a change of their user's rights, at most [default: 0]
+    #[arg(long, value_name = "N")]
+    pub max_untold: Option<u64>,
     /// 99th percentile of the time to the finished upgrade, at most.
     #[arg(long, value_name = "DURATION")]
     pub max_handshake_p99: Option<Nanos>,
@@ -122,7 +125,7 @@ struct Row {
 impl Thresholds {
     /// Every limit that is in force, and how the run stands to it.
     pub fn judge(&self, outcome: &Outcome) -> Vec<Verdict> {
-        self.rows().into_iter().filter_map(|row| row.judge(outcome)).collect()
+        self.rows(outcome).into_iter().filter_map(|row| row.judge(outcome)).collect()
     }
 
     /// These, and where one is not given, the other's.
@@ -139,6 +142,7 @@ impl Thresholds {
             max_reordered: self.max_reordered.or(other.max_reordered),
             max_malformed: self.max_malformed.or(other.max_malformed),
             max_lost: self.max_lost.or(other.max_lost),
+            max_untold: self.max_untold.or(other.max_untold),
             max_handshake_p99: self.max_handshake_p99.or(other.max_handshake_p99),
             max_ready_p99: self.max_ready_p99.or(other.max_ready_p99),
             min_rate: self.min_rate.or(other.min_rate),
@@ -149,7 +153,7 @@ impl Thresholds {
         }
     }
 
-    fn rows(&self) -> Vec<Row> {
+    fn rows(&self, outcome: &Outcome) -> Vec<Row> {
         let nanos = |name, subject, asked: Option<Nanos>, of| Row {
             name,
             subject,
@@ -190,6 +194,7 @@ impl Thresholds {
         let missing = if self.max_gaps.is_some() { None } else { Some(0) };
         let sequenced: fn(&Counts) -> bool = |counts| counts.sequenced > 0;
         let messages: fn(&Counts) -> bool = |counts| counts.messages > 0 || counts.malformed > 0;
+        let told: fn(&Counts) -> bool = |counts| counts.told > 0 || counts.untold > 0;
         let upgrades: fn(&Counts) -> bool = |counts| counts.upgrades > 0;
         let gaps: fn(&Counts) -> u64 = |counts| counts.missing + counts.announced;
         vec![
@@ -217,6 +222,14 @@ impl Thresholds {
                 messages,
             ),
             faults("max-lost", "connections lost", self.max_lost, Some(0), |counts| counts.lost, upgrades),
+            faults(
+                "max-untold",
+                "sessions not told of a change",
+                self.max_untold,
+                outcome.phases.iter().any(|phase| told(&phase.counts)).then_some(0),
+                |counts| counts.untold,
+                told,
+            ),
             nanos("max-handshake-p99", "handshake p99", self.max_handshake_p99, |phase| {
                 at(&phase.handshake, |it| it.p99)
             }),
@@ -398,6 +411,7 @@ mod tests {
         check(&|counts| counts.reordered = 1, &["max-reordered"]);
         check(&|counts| counts.malformed = 1, &["max-malformed"]);
         check(&|counts| counts.lost = 1, &["max-lost"]);
+        check(&|counts| counts.untold = 1, &["max-untold"]);
         check(&|counts| counts.announced = 1, &[]);
     }
 
@@ -446,7 +460,7 @@ mod tests {
         for name in ["p50", "p99", "p999", "latency", "handshake-p99", "ready-p99", "server-cpu-per-message"] {
             check(&[&format!("--max-{name}"), "1h"], &quiet);
         }
-        for name in ["gaps", "missing", "duplicates", "reordered", "malformed", "lost"] {
+        for name in ["gaps", "missing", "duplicates", "reordered", "malformed", "lost", "untold"] {
             check(&[&format!("--max-{name}"), "1000"], &quiet);
         }
         check(&["--max-rss", "1TB"], &quiet);

@@ -257,6 +257,7 @@ impl Worker {
             Order::Survey => tell(&Word::Surveyed { marks: self.survey() })?,
             Order::Baseline { marks } => self.baseline(&marks),
             Order::Settle { marks, wait_ns } => self.begin_settling(&marks, wait_ns),
+            Order::Await { versions, wait_ns } => self.begin_awaiting(versions, wait_ns),
             Order::End => {
                 self.end_interval()?;
                 tell(&Word::Ended)?;

@@ -18,12 +18,15 @@ impl Client {
     pub(super) fn control(&mut self, message: Message, shared: &mut Shared) -> Result<(), Ending> {
         match message {
             Message::Connected if self.stage == Stage::SigningIn && Client::signs_in_by_message(shared) => {
-                shared.requests.write_auth(shared.encoding, shared.random.mask(), &mut shared.out);
+                let mask = shared.random.mask();
+                shared.requests.write_auth(self.number, shared.now, shared.encoding, mask, &mut shared.out);
             }
-            Message::Authenticated { epoch, .. } if self.stage == Stage::SigningIn => {
+            Message::Authenticated { epoch, delayed_ms } if self.stage == Stage::SigningIn => {
+                self.delayed_ms = delayed_ms;
                 self.stage = Stage::Subscribing;
                 self.subscribe(epoch, shared);
             }
+            Message::Entitlement { delayed_ms, version } => self.told(delayed_ms, version, shared),
             Message::Subscription(subscription) => self.acknowledged(&subscription, shared),
             Message::Error(error) => return self.refused(error, shared),
             Message::Heartbeat { last } => {
@@ -121,6 +124,9 @@ impl Client {
 
     fn acknowledged(&mut self, subscription: &Subscription, shared: &mut Shared) {
         let Some(pending) = self.pending.take_if(|pending| pending.id == subscription.id) else {
+            if self.take_acknowledgement_of_rights(subscription.id) {
+                return self.check_subscription(subscription, shared);
+            }
             return self.malformed(shared, || format!("an answer to nothing that was asked: id {}", subscription.id));
         };
         let took_ns = shared.now.mono_ns.saturating_sub(pending.intended_ns);
@@ -138,6 +144,10 @@ impl Client {
                 }
             }
         }
+        self.check_subscription(subscription, shared);
+    }
+
+    fn check_subscription(&mut self, subscription: &Subscription, shared: &mut Shared) {
         if !self.is_subscribed_to_exactly(subscription, shared) {
             self.malformed(shared, || {
                 let counts = subscription.channels.each_ref().map(Vec::len);

@@ -4,6 +4,7 @@ use protocol::Class;
 
 use super::{Client, Shared, Slot, Stage};
 use crate::check::{Finding, Sequence};
+use crate::orders::Timed;
 use crate::sample::FaultKind;
 use crate::scan::Scanned;
 use crate::symbols::{Board, Key};
@@ -47,6 +48,9 @@ impl Client {
         }
         if self.untimed || self.stage != Stage::Live || found.stamp_ns < self.live_ns {
             return;
+        }
+        if shared.assignment.timed == Timed::Rights {
+            return self.feel(found.stamp_ns, shared);
         }
         let late = shared.now.wall_ns - found.stamp_ns;
         match u64::try_from(late) {

@@ -1,27 +1,36 @@
 //! What clients send, as complete frames: the upgrade, `auth`, `subscribe`, `unsubscribe`.
 //!
-//! One for a worker. The upgrade request is the same for all clients of a target, with one nonce: what the server answers to
-//! it is checked, and a nonce each would tell no more.
+//! One for a worker. The upgrade request is the same for all clients of a target, but for a token of the client's own, with one
+//! nonce: what the server answers to it is checked, and a nonce each would tell no more.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use aws_lc_rs::hmac;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
 use protocol::frame::encode_client_frame;
 use protocol::{ChannelKind, Encoding};
 use serde_json::{Map, Value, json};
 
-use crate::orders::{Assignment, Basket, Credentials, Interest, SignIn, WireEncoding};
+use crate::clock::Now;
+use crate::orders::{Assignment, Basket, Credentials, Interest, SignIn, TokenSigner, WireEncoding};
+use crate::platform::user_id;
 use crate::random::Random;
 use crate::symbols::{Key, Symbols};
 
 /// What a server appends to the nonce, RFC 6455 1.3.
 const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/// How long the tokens hold that are made here, s.
+const TOKEN_S: i64 = 24 * 3_600;
+
 pub struct Requests {
-    /// By target.
+    /// By target; without the empty line at its end.
     upgrades: Vec<Vec<u8>>,
     accept: String,
+    sign_in: SignIn,
     auth: Value,
+    /// Where each client has a token of its own, and how many users there are.
+    tokens: Option<(TokenMaker, u64)>,
     interest: Interest,
     seed: u64,
     /// `weights[i]`: share of the symbols `0..=i` in what is drawn; the last is 1.
@@ -58,7 +67,7 @@ impl Requests {
         let upgrade = |path: &str, authority: &str| {
             format!(
                 "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Key: {nonce}\r\nSec-WebSocket-Version: 13\r\n{extra}\r\n"
+                 Sec-WebSocket-Key: {nonce}\r\nSec-WebSocket-Version: 13\r\n{extra}"
             )
             .into_bytes()
         };
@@ -66,9 +75,15 @@ impl Requests {
         Requests {
             upgrades: assignment.targets.iter().map(|target| upgrade(&target.path, &target.authority)).collect(),
             accept: BASE64.encode(accept),
+            sign_in: assignment.sign_in,
+            tokens: match &assignment.credentials {
+                Some(Credentials::Users { signer, users }) => Some((TokenMaker::new(signer), *users)),
+                _ => None,
+            },
             auth: match &assignment.credentials {
                 Some(Credentials::Key { key, secret }) => json!({"action": "auth", "key": key, "secret": secret}),
                 Some(Credentials::Token(token)) => json!({"action": "auth", "token": token}),
+                Some(Credentials::Users { .. }) => Value::Null,
                 None => json!({"action": "auth", "key": "", "secret": ""}),
             },
             seed: assignment.seed,
@@ -77,8 +92,19 @@ impl Requests {
         }
     }
 
-    pub(super) fn upgrade(&self, target: usize) -> &[u8] {
-        self.upgrades.get(target).map_or(b"", |request| request)
+    pub(super) fn write_upgrade(&self, target: usize, client: u64, now: Now, out: &mut Vec<u8>) {
+        let Some(request) = self.upgrades.get(target) else { return };
+        out.extend_from_slice(request);
+        if let Some(token) = self.token(client, now).filter(|_| self.sign_in == SignIn::Header) {
+            out.extend_from_slice(format!("Authorization: Bearer {token}\r\n").as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// A client's own token, where it has one.
+    fn token(&self, client: u64, now: Now) -> Option<String> {
+        let (maker, users) = self.tokens.as_ref()?;
+        Some(maker.make(&user_id(client % users), now.wall_ns / 1_000_000_000))
     }
 
     /// What `Sec-WebSocket-Accept` must be.
@@ -125,8 +151,11 @@ impl Requests {
         }
     }
 
-    pub(super) fn write_auth(&self, encoding: Encoding, mask: [u8; 4], out: &mut Vec<u8>) {
-        write(&self.auth, encoding, mask, out);
+    pub(super) fn write_auth(&self, client: u64, now: Now, encoding: Encoding, mask: [u8; 4], out: &mut Vec<u8>) {
+        match self.token(client, now) {
+            Some(token) => write(&json!({"action": "auth", "token": token}), encoding, mask, out),
+            None => write(&self.auth, encoding, mask, out),
+        }
     }
 
     /// Subscribes to these channels, or to `*`, from `since` (epoch and positions) on.
@@ -191,6 +220,34 @@ impl Requests {
         let action = if adds { "subscribe" } else { "unsubscribe" };
         let request = json!({"action": action, "id": id, key.kind().name(): [symbols.name(key.symbol())]});
         write(&request, encoding, mask, out);
+    }
+}
+
+/// Signs JSON Web Tokens with HS256.
+struct TokenMaker {
+    key: hmac::Key,
+    /// The header, as it stands in each.
+    header: String,
+}
+
+impl TokenMaker {
+    fn new(signer: &TokenSigner) -> TokenMaker {
+        let mut header = json!({"alg": "HS256", "typ": "JWT"});
+        if let Some(kid) = &signer.kid {
+            header["kid"] = kid.as_str().into();
+        }
+        TokenMaker {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &signer.secret),
+            header: URL_SAFE_NO_PAD.encode(header.to_string()),
+        }
+    }
+
+    /// From `now_s` on, Unix s.
+    fn make(&self, user: &str, now_s: i64) -> String {
+        let claims = json!({"sub": user, "iat": now_s, "exp": now_s + TOKEN_S});
+        let signed = format!("{}.{}", self.header, URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let signature = hmac::sign(&self.key, signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
 

@@ -8,7 +8,7 @@ use protocol::{Decimal, ErrorCode, Side, Trade, encode_trade};
 
 use super::*;
 use crate::clock::Now;
-use crate::orders::{ChannelName, Credentials, Interest, Target, TlsTrust};
+use crate::orders::{ChannelName, Credentials, Interest, Target, Timed, TlsTrust};
 use crate::scan::Stamp;
 
 const SECOND: i64 = 1_000_000_000;
@@ -45,6 +45,7 @@ fn assignment(encoding: WireEncoding, basket: Basket) -> Assignment {
         },
         seed: 1,
         stamp: Stamp::Rx,
+        timed: Timed::Messages,
         clock_tolerance_ns: 1_000_000,
         check_every: 3,
         stalled_share: 0.0,
@@ -323,6 +324,39 @@ fn refusals_end_the_connection_with_the_servers_words() {
     encode_frame(Opcode::Close, b"\x0b\xb8slow client", &mut close);
     assert_eq!(talk.hear(&close), Err(Ending::Lost { text: "the server closed: 3000 slow client".to_owned() }));
     assert_eq!(talk.shared.tally.sample.counts.closes.get(&3000), Some(&1));
+}
+
+#[test]
+fn a_change_of_rights_is_timed_from_its_version_and_acknowledged_once() {
+    let mut talk = Talk::new(Assignment { timed: Timed::Rights, ..assignment(WireEncoding::Json, Basket::All) });
+    talk.sign_in();
+    talk.acknowledge(FIRST_ID, &["A", "B"]).unwrap();
+    let tell = |talk: &mut Talk, delayed_ms, written_ns: i64| {
+        let version = u64::try_from(written_ns / 1_000).unwrap();
+        talk.say(&ServerMessage::Entitlement { tier: "t", status: "active", delayed_ms, version, reason: None })
+            .unwrap();
+        talk.acknowledge(0, &["A", "B"]).unwrap();
+        version
+    };
+    talk.trade("A", 7, 1_000);
+    // To delayed data, which is behind; and back, 3 ms ago.
+    tell(&mut talk, 1_000, START_NS);
+    talk.trade("A", 5, SECOND);
+    talk.later(5_000_000);
+    let version = tell(&mut talk, 0, START_NS + 2_000_000);
+    talk.trade("A", 6, SECOND);
+    talk.later(1_000_000);
+    talk.trade("A", 7, SECOND - 1);
+    talk.trade("A", 8, 0);
+    let sample = &talk.shared.tally.sample;
+    assert_eq!((sample.counts.told, sample.counts.malformed, sample.counts.duplicates), (2, 0, 0));
+    assert_eq!((sample.latency.count(), sample.effect.count(), talk.client.version()), (2, 1, version));
+    let near = |timings: &crate::timings::Timings, ns: f64| (timings.histogram().max() as f64 / ns - 1.0).abs() < 0.01;
+    assert!(near(&sample.latency, 3e6) && near(&sample.effect, 4e6), "{:?} {:?}", sample.latency, sample.effect);
+    // Nothing was asked for and nothing has changed; and an older version than the last.
+    talk.acknowledge(0, &["A", "B"]).unwrap();
+    tell(&mut talk, 0, START_NS);
+    assert_eq!((talk.shared.tally.sample.counts.malformed, talk.client.version()), (3, version));
 }
 
 #[test]

@@ -95,6 +95,7 @@ impl Coordinator {
                 self.hold("after", Judged::Everything, clients, duration)?;
                 self.settle()?;
             }
+            Kind::Rights => self.change_rights()?,
             Kind::Soak => {
                 self.prepare(clients)?;
                 let every = Duration::from_nanos(scenario.every_ns);

@@ -100,6 +100,7 @@ struct PhaseTimings {
     handshake: Option<Timings>,
     ready: Option<Timings>,
     first_message: Option<Timings>,
+    effect: Option<Timings>,
     command: Option<Timings>,
     schedule_lag: Option<Timings>,
     read_lag: Option<Timings>,
@@ -159,6 +160,15 @@ impl Recorder {
             } else {
                 self.faults_left_out += 1;
             }
+        }
+    }
+
+    /// By how much the coordinator itself was late with what it did in a phase.
+    pub fn add_lag(&mut self, phase: u32, lag: &Timings) {
+        if let Some(phase) = self.phases.get_mut(phase as usize)
+            && lag.count() > 0
+        {
+            phase.timings.schedule_lag.get_or_insert_default().add(lag);
         }
     }
 
@@ -262,6 +272,7 @@ impl Recording {
             (&mut timings.handshake, &sample.handshake),
             (&mut timings.ready, &sample.ready),
             (&mut timings.first_message, &sample.first_message),
+            (&mut timings.effect, &sample.effect),
             (&mut timings.command, &sample.command),
             (&mut timings.schedule_lag, &sample.schedule_lag),
             (&mut timings.read_lag, &sample.read_lag),
@@ -312,6 +323,7 @@ impl Recording {
             handshake: distribution(&self.timings.handshake),
             ready: distribution(&self.timings.ready),
             first_message: distribution(&self.timings.first_message),
+            effect: distribution(&self.timings.effect),
             command: distribution(&self.timings.command),
             schedule_lag: distribution(&self.timings.schedule_lag),
             read_lag: distribution(&self.timings.read_lag),

@@ -26,7 +26,8 @@ impl From<String> for Cell {
 
 /// All grids that have a figure.
 pub(super) fn grids(outcome: &Outcome) -> Vec<Grid> {
-    let all = [latency(outcome), connections(outcome), messages(outcome), server(outcome), harness(outcome)];
+    let all =
+        [latency(outcome), rights(outcome), connections(outcome), messages(outcome), server(outcome), harness(outcome)];
     all.into_iter().filter_map(Grid::without_empty).collect()
 }
 
@@ -64,7 +65,26 @@ fn latency(outcome: &Outcome) -> Grid {
         ]
     };
     let heading = ["phase", "time", "clients", "msg/s", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
-    Grid::new("Latency of messages", &heading, outcome.phases.iter().map(row))
+    let title =
+        if outcome.phases.iter().any(was_told) { "From a change to the session" } else { "Latency of messages" };
+    Grid::new(title, &heading, outcome.phases.iter().map(row))
+}
+
+/// Whether rights changed in it.
+fn was_told(phase: &Phase) -> bool {
+    phase.counts.told > 0 || phase.counts.untold > 0
+}
+
+fn rights(outcome: &Outcome) -> Grid {
+    let row = |phase: &Phase| {
+        let at = |of: fn(&Distribution) -> u64| {
+            Cell::from(phase.effect.as_ref().map_or_else(String::new, |effect| duration(of(effect))))
+        };
+        let told = count(phase.counts.told).into();
+        vec![name(phase), told, bad(phase.counts.untold), at(|it| it.p50), at(|it| it.p99), at(|it| it.max)]
+    };
+    let heading = ["phase", "told", "untold", "data by it p50", "p99", "max"];
+    Grid::new("Rights", &heading, outcome.phases.iter().filter(|phase| was_told(phase)).map(row))
 }
 
 fn connections(outcome: &Outcome) -> Grid {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Kind, Raise, Scenario, Wishes};
+use super::{Announce, Kind, Raise, Scenario, Wishes};
 use crate::orders::{Basket, ChannelName, Interest, SignIn, WireEncoding};
 use crate::scan::Stamp;
 use crate::thresholds::Nanos;
@@ -50,6 +50,10 @@ impl Kind {
             cut_share: Some(0.1),
             cut_every: seconds(5),
             within: seconds(5),
+            users: Some(100),
+            redis: Some("redis://127.0.0.1:6379".to_owned()),
+            announce: Some(Announce::Record),
+            bursts: Some(3),
             every: seconds(600),
             raise: Some(Raise::Clients),
             lowest: Some(100.0),
@@ -73,6 +77,8 @@ impl Kind {
             Kind::Idle => Wishes { clients: Some(10_000), channel: vec![ChannelName::Bars], ..Wishes::default() },
             Kind::Watchlist => watchlists,
             Kind::Churn => watchlists,
+            // Finished bars here too: what is timed is the change, and not what else a client gets.
+            Kind::Rights => Wishes { rate: Some(100.0), channel: vec![ChannelName::Bars], ..Wishes::default() },
             Kind::Soak => Wishes { duration: seconds(3_600), ..Wishes::default() },
             Kind::FindMax => Wishes { clients: Some(1_000), warm_up: seconds(1), ..Wishes::default() },
         };
@@ -127,6 +133,13 @@ impl Wishes {
             cut_share: wishes.cut_share.unwrap_or(0.0),
             cut_every_ns: ns(wishes.cut_every),
             within_ns: ns(wishes.within),
+            users: wishes.users.unwrap_or(0),
+            redis: wishes.redis.unwrap_or_default(),
+            redis_password_file: wishes.redis_password_file,
+            token_secret_file: wishes.token_secret_file,
+            token_kid: wishes.token_kid,
+            announce: wishes.announce.unwrap_or(Announce::Record),
+            bursts: wishes.bursts.unwrap_or(0),
             every_ns: ns(wishes.every),
             raise: wishes.raise.unwrap_or(Raise::Clients),
             lowest: wishes.lowest.unwrap_or(0.0),
@@ -252,6 +265,10 @@ impl Scenario {
         share("cut-share", self.cut_share)?;
         unless(self.cut_every_ns > 0, "cut-every", "0".to_owned(), "more than 0 is wanted")?;
         unless(self.every_ns > 0, "every", "0".to_owned(), "more than 0 is wanted")?;
+        if self.kind == Kind::Rights {
+            let range = (1..=self.clients).contains(&self.users);
+            unless(range, "users", self.users.to_string(), "1 to as many as clients are wanted")?;
+        }
         if self.kind == Kind::FindMax {
             positive("lowest", self.lowest)?;
             let rule = "at least as much as lowest is wanted";

@@ -3,7 +3,7 @@
 use super::*;
 use crate::orders::Basket;
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Connect,
     Kind::Idle,
     Kind::Broadcast,
@@ -12,6 +12,7 @@ const KINDS: [Kind; 10] = [
     Kind::Slow,
     Kind::Churn,
     Kind::Reconnect,
+    Kind::Rights,
     Kind::Soak,
     Kind::FindMax,
 ];
@@ -77,6 +78,8 @@ fn what_cannot_be_is_refused_by_name() {
     check(Kind::Watchlist, Wishes { symbols: Some(0), ..wishes() }, "symbols = 0");
     check(Kind::Watchlist, Wishes { zipf: Some(-1.0), ..wishes() }, "zipf = -1");
     check(Kind::Watchlist, Wishes { symbol_list: Some("no/such/file".to_owned()), ..wishes() }, "symbol-list");
+    check(Kind::Rights, Wishes { users: Some(0), ..wishes() }, "users = 0");
+    check(Kind::Rights, Wishes { users: Some(9), clients: Some(8), ..wishes() }, "users = 9");
     check(Kind::FindMax, Wishes { factor: Some(1.0), ..wishes() }, "factor = 1");
     check(Kind::FindMax, Wishes { highest: Some(1.0), ..wishes() }, "highest = 1");
     check(Kind::FindMax, Wishes { venue_listen: Some("here".to_owned()), ..wishes() }, "venue-listen");

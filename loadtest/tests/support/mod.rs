@@ -8,6 +8,7 @@
 
 pub mod cases;
 pub mod framing;
+pub mod gateway;
 pub mod program;
 pub mod server;
 pub mod session;
@@ -15,7 +16,7 @@ pub mod session;
 use std::time::{Duration, Instant};
 
 pub use framing::Framing;
-pub use program::{Run, run, run_at};
+pub use program::{Run, run, run_at, run_with};
 pub use server::{Deed, Door, Resume, Server, Settings};
 
 /// How long anything may take before a test fails; far beyond what a loaded machine needs.

@@ -30,6 +30,12 @@ pub fn run(server: &Server, arguments: &[&str]) -> Run {
 /// As [`run`], against whatever is there.
 #[track_caller]
 pub fn run_at(url: &str, arguments: &[&str]) -> Run {
+    run_with(url, arguments, &[("LOADTEST_KEY", "tester"), ("LOADTEST_SECRET", "not-a-secret")])
+}
+
+/// As [`run_at`], with this environment and no other credentials.
+#[track_caller]
+pub fn run_with(url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let directory = std::env::temp_dir().join(format!("loadtest-{}-{number}", std::process::id()));
@@ -39,11 +45,13 @@ pub fn run_at(url: &str, arguments: &[&str]) -> Run {
     let file = |name: &str| std::fs::File::create(path(name)).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_loadtest"))
         .args(arguments)
-        .args(["--target", url, "--key", "tester", "--secret", "not-a-secret", "--json"])
+        .args(["--target", url, "--json"])
         .arg(path("report.json"))
         .env_remove("LOADTEST_KEY")
         .env_remove("LOADTEST_SECRET")
         .env_remove("LOADTEST_TOKEN")
+        .env_remove("LOADTEST_REDIS_PASSWORD")
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(file("stdout"))
         .stderr(file("stderr"))
