@@ -132,7 +132,7 @@ impl Keeper {
         let mut listening = shared.place.listen().await.map_err(|error| shared.fail(&error))?;
         listening.subscribe(CHANGES).await.map_err(|error| shared.fail(&error))?;
         let link = shared.place.connect().await.map_err(|error| shared.fail(&error))?;
-        shared.failures.store(0, Ordering::Relaxed);
+        shared.forget_failures();
         shared.link.store(Some(Arc::new(link)));
         self.renew_lease().await?;
         self.synchronise().await?;
@@ -140,7 +140,7 @@ impl Keeper {
         let ping = redis::cmd("PING");
         let quick = timeout(shared.settings.timeout, shared.ask::<()>(&ping)).await;
         quick.map_err(|_| shared.fail(&format_args!("no answer within {:?}", shared.settings.timeout)))??;
-        shared.failures.store(0, Ordering::Relaxed);
+        shared.forget_failures();
         shared.end_alone();
         // Release: who sees it sees the link.
         shared.up.store(true, Ordering::Release);

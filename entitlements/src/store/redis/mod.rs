@@ -4,7 +4,8 @@
 //! milliseconds. A thread of its own, `entitlements`, connects, listens for changes, looks at the records of connected users
 //! now and then, and keeps this node's sessions registered (`keeper`).
 //!
-//! **Away**: after [`FAILURES_MAX`] answers in a row that did not come, nobody asks any more. The keeper alone tries to
+//! **Away**: after [`FAILURES_MAX`] answers in a row that did not come, over some time where they were only late, nobody asks
+//! any more. The keeper alone tries to
 //! connect, and the store is up again once this node's sessions are registered anew and their users' records were read. Until
 //! then records are unknown, limits are counted by this node alone, and new connections are registered when it is back.
 //!
@@ -44,6 +45,10 @@ use crate::window::kept_ms;
 
 /// Answers in a row that may fail before the store counts as away.
 const FAILURES_MAX: u32 = 5;
+
+/// How often the time for an answer may pass without any, where the line is not lost: very many may ask at the same time, and one
+/// hiccup of a busy machine is no reason to do without the store.
+const LATE_MAX: u32 = 4;
 
 /// Sessions that may wait to be taken back. What is beyond is found by the keeper's next comparison.
 const CLOSES_MAX: usize = 65_536;
@@ -166,7 +171,10 @@ struct Shared {
     /// Since when it is not, ms after `started`; meaningful while it is not.
     away_ms: AtomicU64,
     started: Instant,
+    /// Since the last answer.
     failures: AtomicU32,
+    /// Since when there was no answer, ms after `started`; [`NEVER`] where the last question had one.
+    unanswered_ms: AtomicU64,
     counts: Counts,
     /// When it was last found to have lost what it held, ms after `started`; [`NEVER`] where it was not.
     lost_ms: AtomicU64,
@@ -295,10 +303,7 @@ impl Shared {
         let patience = if self.is_up() { self.settings.timeout } else { self.settings.timeout.max(PATIENCE) };
         match tokio::time::timeout(patience, answer).await {
             Ok(Ok(answer)) => {
-                // Relaxed: a count. Not written where it is so already, so that the line stays shared.
-                if self.failures.load(Ordering::Relaxed) != 0 {
-                    self.failures.store(0, Ordering::Relaxed);
-                }
+                self.forget_failures();
                 return Ok(answer);
             }
             Ok(Err(error)) if is_about_the_question(&error) => {
@@ -310,16 +315,37 @@ impl Shared {
                 tracing::debug!(%error, "no answer of the entitlement store");
                 self.counts.failed.one();
                 self.fail(&error);
+                self.count_failure(Duration::ZERO, Duration::ZERO);
             }
             Err(_) => {
                 self.counts.late.one();
                 self.fail(&format_args!("no answer within {patience:?}"));
+                self.count_failure(patience, self.settings.timeout * LATE_MAX);
             }
         }
-        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
+        Err(StoreError::Away)
+    }
+
+    // Relaxed, in these: counts, and a time to look at.
+
+    fn forget_failures(&self) {
+        // Not written where it is so already, so that the line stays shared.
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            self.unanswered_ms.store(NEVER, Ordering::Relaxed);
+        }
+    }
+
+    /// A question that was asked `waited` ago has no answer. Enough of them, with no answer to any for `at_least`, and the store
+    /// is away.
+    fn count_failure(&self, waited: Duration, at_least: Duration) {
+        let now_ms = self.now_ms();
+        let asked_ms = now_ms.saturating_sub(waited.as_millis() as u64);
+        let since_ms = self.unanswered_ms.fetch_min(asked_ms, Ordering::Relaxed).min(asked_ms);
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures >= FAILURES_MAX && now_ms - since_ms >= at_least.as_millis() as u64 {
             self.go_away();
         }
-        Err(StoreError::Away)
     }
 
     fn link(&self) -> Result<Link, StoreError> {
@@ -495,6 +521,7 @@ impl Redis {
             away_ms: AtomicU64::new(0),
             started: Instant::now(),
             failures: AtomicU32::new(0),
+            unanswered_ms: AtomicU64::new(NEVER),
             counts: Counts::default(),
             lost_ms: AtomicU64::new(NEVER),
             counts_alone: AtomicBool::new(false),
