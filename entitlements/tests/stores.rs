@@ -454,6 +454,8 @@ fn a_paused_server_is_away_and_comes_back_with_everything() {
     let sessions = Sessions::with(&[(1, "alice")]);
     store.attach(&(sessions.clone() as Arc<dyn Roster>));
     block_on(store.put(&User { version: 1, ..User::new("alice", Tier::Premium) })).unwrap();
+    // As at her sign-in.
+    assert!(block_on(store.user(&"alice".into(), None)).unwrap().user.is_some());
     server.signal("-STOP");
     wait_until("the store to be away", || store.health() != Health::Up);
     let begun = Instant::now();
