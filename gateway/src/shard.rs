@@ -10,6 +10,7 @@
 mod answers;
 mod changes;
 mod load;
+mod slots;
 mod users;
 
 use std::collections::{HashMap, HashSet};
@@ -30,6 +31,7 @@ use protocol::{CloseCode, ErrorCode, ServerMessage};
 use self::answers::Answers;
 use self::changes::Changes;
 use self::load::Load;
+use self::slots::Slots;
 use self::users::UserSlots;
 use crate::context::{Context, Now, wall_ns};
 use crate::epoll_set::EpollSet;
@@ -232,7 +234,7 @@ pub(crate) fn run(port: ShardPort, parts: ShardParts) -> io::Result<()> {
             hub,
             interest: parts.interest,
             sequencer: parts.sequencer,
-            connections: Vec::new(),
+            connections: Slots::default(),
             live: 0,
             live_tls: 0,
             sockets: EpollSet::new(port.poll)?,
@@ -281,7 +283,7 @@ struct Shard {
     /// The sequencer's doorbell, for when a subscription asks it for last values.
     sequencer: Arc<Doorbell>,
     /// By the hub's slots.
-    connections: Vec<Option<Connection>>,
+    connections: Slots<Connection>,
     live: usize,
     /// Those of them that speak TLS.
     live_tls: usize,
@@ -409,7 +411,7 @@ impl Shard {
                     self.close_where(CloseCode::AddressBlocked, |session| blocks.reason(session.address()).is_some());
                 }
                 Ok(Input::ListSessions(asker)) => {
-                    let open = self.connections.iter().flatten().filter(|connection| connection.state == State::Open);
+                    let open = self.connections.iter().filter(|connection| connection.state == State::Open);
                     // Whoever asked may have gone.
                     let _ = asker.send(open.map(|connection| connection.session.listed()).collect());
                 }
@@ -433,7 +435,7 @@ impl Shard {
             return;
         }
         let Some(venue) = self.context.venues.get(source) else { return };
-        for connection in self.connections.iter().flatten().filter(|c| c.state == State::Open) {
+        for connection in self.connections.iter().filter(|c| c.state == State::Open) {
             connection.session.announce_feed(connection.key, &mut self.hub, venue, state);
         }
     }
@@ -482,7 +484,7 @@ impl Shard {
         let mut read = 0;
         loop {
             let Shard { connections, scratch, tls_scratch, .. } = self;
-            let connection = connections.get_mut(key.slot as usize).and_then(Option::as_mut);
+            let connection = connections.get_mut(key.slot);
             let Some(connection) = connection.filter(|connection| connection.key == key) else { return };
             let state = connection.state;
             if connection.session.is_waiting() {
@@ -517,7 +519,7 @@ impl Shard {
     fn turn(&mut self, key: SubscriberKey, work: impl FnOnce(&mut Session, &mut Turn<'_>) -> Next) {
         let now = self.context.now();
         let Shard { connections, hub, context, metrics, feeds, .. } = self;
-        let connection = connections.get_mut(key.slot as usize).and_then(Option::as_mut);
+        let connection = connections.get_mut(key.slot);
         let Some(connection) = connection.filter(|c| c.key == key && c.state == State::Open) else { return };
         let session = &mut connection.session;
         let had_subscribed = session.has_subscribed();
@@ -532,7 +534,7 @@ impl Shard {
     fn apply_changes(&mut self) -> bool {
         for applied in 0..CHANGES_PER_TURN {
             let Shard { changes, users, connections, .. } = self;
-            let key = |slot: u32| connections[slot as usize].as_ref().map(|connection| connection.key);
+            let key = |slot: u32| connections.get(slot).map(|connection| connection.key);
             let next = changes.next(|user, sessions| sessions.extend(users.of(user).filter_map(key)));
             let Some((key, rights)) = next else { return applied > 0 };
             self.turn(key, |session, turn| session.apply_rights(rights.as_ref(), turn));
@@ -542,7 +544,7 @@ impl Shard {
 
     /// Lets go whom this is about.
     fn close_where(&mut self, code: CloseCode, is_meant: impl Fn(&Session) -> bool) {
-        let open = self.connections.iter().flatten().filter(|connection| connection.state == State::Open);
+        let open = self.connections.iter().filter(|connection| connection.state == State::Open);
         let meant: Vec<SubscriberKey> = open.filter(|c| is_meant(&c.session)).map(|c| c.key).collect();
         for key in meant {
             self.turn(key, |session, turn| session.revoke(code, turn));
@@ -564,7 +566,7 @@ impl Shard {
     }
 
     fn connection(&mut self, key: SubscriberKey) -> Option<&mut Connection> {
-        self.connections.get_mut(key.slot as usize)?.as_mut().filter(|connection| connection.key == key)
+        self.connections.get_mut(key.slot).filter(|connection| connection.key == key)
     }
 
     /// Does what a session asks for.
@@ -614,10 +616,7 @@ impl Shard {
         self.users.insert(principal.user(), key.slot);
         let session = Session::new(principal, permit, address, encoding, reader, now);
         let connection = Connection { key, stream, session, state: State::Open };
-        if self.connections.len() <= key.slot as usize {
-            self.connections.resize_with(key.slot as usize + 1, || None);
-        }
-        self.connections[key.slot as usize] = Some(connection);
+        self.connections.put(key.slot, connection);
         self.live += 1;
         self.turn(key, |session, turn| {
             let mut next = session.handle_timer(key, turn.hub, now);
@@ -668,7 +667,7 @@ impl Shard {
 
     fn deadline(&mut self, key: SubscriberKey, now: Now) {
         let Shard { connections, hub, .. } = self;
-        let Some(connection) = connections.get_mut(key.slot as usize).and_then(Option::as_mut) else { return };
+        let Some(connection) = connections.get_mut(key.slot) else { return };
         match connection.state {
             State::Open => {
                 let next = connection.session.handle_timer(key, hub, now);
@@ -709,7 +708,7 @@ impl Shard {
 
     fn flush(&mut self, key: SubscriberKey, now_ms: u64) {
         let Shard { connections, hub, tls_scratch, .. } = self;
-        let Some(connection) = connections.get_mut(key.slot as usize).and_then(Option::as_mut) else { return };
+        let Some(connection) = connections.get_mut(key.slot) else { return };
         let closing = match connection.state {
             State::Open => None,
             State::Closing { reason, .. } => Some(reason),
@@ -744,8 +743,8 @@ impl Shard {
 
     /// Lets a client go now.
     fn end(&mut self, key: SubscriberKey, reason: Counter) {
-        let Some(slot) = self.connections.get_mut(key.slot as usize) else { return };
-        let Some(mut connection) = slot.take_if(|connection| connection.key == key) else { return };
+        let taken = self.connections.take_if(key.slot, |connection| connection.key == key);
+        let Some(mut connection) = taken else { return };
         let reason = match connection.state {
             State::Open => reason,
             State::Closing { reason, .. } | State::Shut { reason, .. } => reason,
@@ -764,7 +763,7 @@ impl Shard {
         let spread_ms = self.context.drain.spread.as_millis() as u64;
         let now_ms = self.context.now().mono_ms;
         self.drain = Some(Draining { since_ms: now_ms, inputs_over: false });
-        for connection in self.connections.iter().flatten().filter(|c| c.state == State::Open) {
+        for connection in self.connections.iter().filter(|c| c.state == State::Open) {
             let reconnect_ms = share(connection.key, spread_ms);
             self.hub.control(connection.key, |encoding, out| {
                 ServerMessage::Draining { reconnect_ms }.encode(encoding, out);
@@ -782,7 +781,6 @@ impl Shard {
             let due: Vec<SubscriberKey> = self
                 .connections
                 .iter()
-                .flatten()
                 .filter(|c| c.state == State::Open && (over || now_ms >= drain.since_ms + share(c.key, spread_ms)))
                 .map(|c| c.key)
                 .collect();
