@@ -56,6 +56,8 @@ pub enum Phase {
 /// A condition of readiness beside the phase.
 pub struct Check {
     name: &'static str,
+    /// Whether the process is not ready while it fails; else that is only told.
+    is_needed: bool,
     probe: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
@@ -63,7 +65,16 @@ impl Check {
     /// `probe` runs at every request for `/readyz`, on the admin thread, and must not block. Its error says
     /// why the process is not ready.
     pub fn new(name: &'static str, probe: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Check {
-        Check { name, probe: Box::new(probe) }
+        Check { name, is_needed: true, probe: Box::new(probe) }
+    }
+
+    /// The same for what clients can do without: it is among the warnings.
+    pub fn warning(name: &'static str, probe: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Check {
+        Check { is_needed: false, ..Check::new(name, probe) }
+    }
+
+    fn failure(&self) -> Option<(&'static str, String)> {
+        (self.probe)().err().map(|reason| (self.name, reason))
     }
 }
 
@@ -115,9 +126,13 @@ impl AdminState {
         } else if phase == Phase::Draining as u8 {
             reasons.push(("phase", "draining".to_owned()));
         }
-        let failed = |check: &Check| (check.probe)().err().map(|reason| (check.name, reason));
-        reasons.extend(self.checks.iter().filter_map(failed));
+        reasons.extend(self.checks.iter().filter(|check| check.is_needed).filter_map(Check::failure));
         reasons
+    }
+
+    /// What clients can do without, and is not as it should be.
+    pub fn warnings(&self) -> Vec<(&'static str, String)> {
+        self.checks.iter().filter(|check| !check.is_needed).filter_map(Check::failure).collect()
     }
 }
 
@@ -242,11 +257,15 @@ fn router(state: Arc<AdminState>) -> Router {
 async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
     let reasons = state.reasons();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let reason = |(check, reason): &(&str, String)| serde_json::json!({ "check": check, "reason": reason });
-    let body = serde_json::json!({
-        "ready": reasons.is_empty(),
-        "reasons": reasons.iter().map(reason).collect::<Vec<_>>(),
-    });
+    let told = |failed: &[(&str, String)]| {
+        let one = |(check, reason): &(&str, String)| serde_json::json!({ "check": check, "reason": reason });
+        failed.iter().map(one).collect::<Vec<_>>()
+    };
+    let mut body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": told(&reasons) });
+    let warnings = state.warnings();
+    if !warnings.is_empty() {
+        body["warnings"] = told(&warnings).into();
+    }
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 

@@ -6,6 +6,7 @@
 
 mod entitlements;
 mod feed;
+mod kafka;
 mod overrides;
 mod sections;
 mod source;
@@ -25,6 +26,7 @@ pub use feed::{
     Arbitration, Bursts, Coinbase, Feed, FeedKind, Limits, Outliers, Replay, Simulator, Speed, SpeedError, Symbols,
     UnknownSymbols, Url,
 };
+pub use kafka::{Kafka, KafkaSecurity, Topics};
 use overrides::Override;
 pub use sections::{
     Admin, Audit, AuditSink, DeadLetters, Drain, Fanout, Log, LogFormat, Pin, ProxyProtocol, Sequencer, Server,
@@ -46,6 +48,7 @@ pub struct Config {
     pub feed: Feed,
     pub dead_letters: DeadLetters,
     pub audit: Audit,
+    pub kafka: Kafka,
     pub entitlements: Entitlements,
     pub admin: Admin,
     pub log: Log,

@@ -24,16 +24,19 @@ use feed_handlers::indicators::IndicatorTable;
 use feed_handlers::source::Stop;
 use protocol::InstrumentTable;
 
-use crate::admin::{AdminListeners, AdminServer, AdminState, Phase};
+use crate::admin::{AdminListeners, AdminServer, AdminState, Check, Phase};
 use crate::config::{self, AuditSink, Config, ConfigError, Wait};
 use crate::context::{Context, wall_ns};
 use crate::demo::Welcome;
 use crate::door::{Entrance, UserStore};
 use crate::feeds::Feeds;
 use crate::jwks::Refresher;
-use crate::metrics::Metrics;
+use crate::metrics::{Kind, Metrics};
 use crate::platform::audit::{Audit, Sink};
+use crate::platform::courier::Courier;
 use crate::platform::dead_letters::DeadLetterFile;
+use crate::platform::kafka::{self, Reach};
+use crate::platform::spool::{self, SpoolWriter};
 use crate::roster::LiveSessions;
 use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
 use crate::shard::{self, Bell};
@@ -62,7 +65,8 @@ pub struct Gateway {
     bells: Vec<Arc<Bell>>,
     sources: Vec<JoinHandle<()>>,
     dead_letters: Option<JoinHandle<()>>,
-    audit: Option<JoinHandle<()>>,
+    /// In the order in which they end.
+    audit: Vec<JoinHandle<()>>,
     sequencer: JoinHandle<()>,
     shards: Vec<JoinHandle<()>>,
     admin: AdminServer,
@@ -101,9 +105,9 @@ impl Gateway {
         feeds.collect(&metrics);
         let store = entrance.door.store();
         store_health::collect(store.clone(), &metrics);
-        let checks = vec![feeds.check(), store_health::check(store.clone())];
+        let mut checks = vec![feeds.check(), store_health::check(store.clone())];
         let dead_letters = keep_dead_letters(&config.dead_letters, state, &venues, &metrics)?;
-        let (audit, audit_thread) = keep_audit(&config.audit, state, &metrics)?;
+        let (audit, audit_threads) = keep_audit(config, state, &metrics, &mut checks)?;
         let admin_state = AdminState::new(config, metrics.clone(), checks, feeds.views());
         let doorbell = Arc::new(Doorbell::new(match config.sequencer.wait {
             Wait::Park => WaitStrategy::Park,
@@ -218,7 +222,7 @@ impl Gateway {
             bells,
             sources,
             dead_letters,
-            audit: audit_thread,
+            audit: audit_threads,
             sequencer,
             shards: shard_threads,
             admin,
@@ -390,20 +394,52 @@ fn keep_dead_letters(
 
 /// Starts the audit. Nothing is kept where it is so configured, or no directory is known for the file.
 fn keep_audit(
-    config: &config::Audit,
+    config: &Config,
     state: Option<&Path>,
-    metrics: &Metrics,
-) -> anyhow::Result<(Audit, Option<JoinHandle<()>>)> {
+    metrics: &Arc<Metrics>,
+    checks: &mut Vec<Check>,
+) -> anyhow::Result<(Audit, Vec<JoinHandle<()>>)> {
     let counted = metrics.register("audit");
-    let file = config.file.clone().or_else(|| state.map(|directory| directory.join("audit.jsonl")));
-    let sink = match (config.to, file) {
-        (AuditSink::Off, _) | (AuditSink::File, None) => return Ok((Audit::off(counted), None)),
-        (AuditSink::Stdout, _) => Sink::StandardOutput,
-        (AuditSink::File, Some(file)) => Sink::file(&file, config.file_bytes_max as u64)
-            .map_err(|e| ConfigError::of("audit.file", format_args!("{}: {e}", file.display())))?,
+    let Config { audit, kafka, .. } = config;
+    let file = audit.file.clone().or_else(|| state.map(|directory| directory.join("audit.jsonl")));
+    let (sink, courier) = match (audit.to, file) {
+        (AuditSink::Off, _) | (AuditSink::File, None) => return Ok((Audit::off(counted), Vec::new())),
+        (AuditSink::Stdout, _) => (Sink::StandardOutput, None),
+        (AuditSink::Kafka, _) => {
+            let (spool, courier, reach) = send_to_kafka(kafka, state, metrics)?;
+            checks.push(Check::warning("kafka", move || reach.check()));
+            (Sink::Spool(spool), Some(courier))
+        }
+        (AuditSink::File, Some(file)) => {
+            let sink = Sink::file(&file, audit.file_bytes_max as u64)
+                .map_err(|e| ConfigError::of("audit.file", format_args!("{}: {e}", file.display())))?;
+            (sink, None)
+        }
     };
-    let (audit, thread) = Audit::start(sink, counted)?;
-    Ok((audit, Some(thread)))
+    let (audit, thread) = Audit::start(sink, &kafka.topics, counted)?;
+    Ok((audit, [Some(thread), courier].into_iter().flatten().collect()))
+}
+
+/// Starts the courier, and opens the spool that it takes its lines from.
+fn send_to_kafka(
+    config: &config::Kafka,
+    state: Option<&Path>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(SpoolWriter, JoinHandle<()>, Arc<Reach>)> {
+    let directory = config.spool.clone().or_else(|| state.map(|directory| directory.join("kafka")));
+    let directory =
+        directory.ok_or_else(|| ConfigError::of("kafka.spool", "is absent, and there is no state directory"))?;
+    let (writer, reader) = spool::open(&directory, config.spool_bytes_max as u64)
+        .map_err(|error| ConfigError::of("kafka.spool", format_args!("{}: {error}", directory.display())))?;
+    let reach = Arc::new(Reach::new());
+    let watched = reach.clone();
+    metrics.collect(move |out| {
+        let up = u64::from(watched.is_up());
+        out.sample(Kind::Gauge, "gateway_kafka_up", "Whether Kafka takes what it is given.", &[], up);
+    });
+    let courier = Courier::new(&kafka::client(config)?, reader, reach.clone(), metrics.register("kafka"));
+    let courier = courier.map_err(|error| ConfigError::of("kafka", error))?;
+    Ok((writer, courier.spawn()?, reach))
 }
 
 fn join(thread: JoinHandle<()>, name: &str) {

@@ -94,6 +94,32 @@ fn what_is_wrong_about_the_store_is_named() {
 }
 
 #[test]
+fn what_is_wrong_about_kafka_is_named() {
+    let files = Directory::new();
+    check(&program::run(&[("audit.to", "kafka")], &[]), &["audit.to", "kafka.brokers"]);
+    let run = |key: &str, value: &str| {
+        let brokers = ("kafka.brokers", r#"["127.0.0.1:1"]"#);
+        program::run(&[("audit.to", "kafka"), brokers, (key, value)], &[])
+    };
+    check(&run("kafka.brokers", r#"["nowhere"]"#), &["kafka.brokers", "`nowhere`", "HOST:PORT"]);
+    check(&run("kafka.ca_file", "/nonexistent"), &["kafka.ca_file", "sasl-tls"]);
+    check(&run("kafka.topics.user_events", "a b"), &["kafka.topics.user_events", "no name of a topic"]);
+    let login = [
+        ("audit.to", "kafka"),
+        ("kafka.brokers", r#"["127.0.0.1:1"]"#),
+        ("kafka.security", "sasl"),
+        ("kafka.username", "gateway"),
+    ];
+    check(&program::run(&login, &[]), &["kafka.password_file", "is missing"]);
+    let empty = files.write("empty", "");
+    let with_password = [&login[..], &[("kafka.password_file", &empty)]].concat();
+    check(&program::run(&with_password, &[]), &["kafka.password_file", "is empty"]);
+    let file = files.write("file", "");
+    let spool = format!("{file}/spool");
+    check(&run("kafka.spool", &spool), &["kafka.spool", &spool]);
+}
+
+#[test]
 fn a_capture_that_is_missing_empty_or_cut_is_one_line() {
     let files = Directory::new();
     let run = |file: &str| program::run(&[], &["--replay", file, "--speed", "max"]);

@@ -296,6 +296,8 @@ pub struct Audit {
 pub enum AuditSink {
     File,
     Stdout,
+    /// By way of the spool.
+    Kafka,
     Off,
 }
 

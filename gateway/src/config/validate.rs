@@ -12,7 +12,8 @@ use entitlements::Algorithm;
 use http::Uri;
 
 use super::{
-    Coinbase, Config, ConfigError, FeedKind, Problem, ProxyProtocol, RedisMode, Symbols, format_bytes, format_duration,
+    AuditSink, Coinbase, Config, ConfigError, FeedKind, Problem, ProxyProtocol, RedisMode, Symbols, format_bytes,
+    format_duration,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -257,6 +258,7 @@ impl Config {
         found.require(entitlements.leeway.subsec_nanos() == 0, "entitlements.leeway", "is not in whole seconds");
         found.range("entitlements.sign_ins.attempts_max", entitlements.sign_ins.attempts_max, 1..=10_000_000);
         self.check_redis(found);
+        self.check_kafka(found);
         let jwks = &entitlements.jwks;
         found.duration("entitlements.jwks.refresh", jwks.refresh, 1_000 * MS..=DAY);
         found.duration("entitlements.jwks.cooldown", jwks.cooldown, Duration::ZERO..=DAY);
@@ -305,6 +307,50 @@ impl Config {
                     ),
                 );
             }
+        }
+    }
+
+    fn check_kafka(&self, found: &mut Findings) {
+        let kafka = &self.kafka;
+        found.bytes("kafka.spool_bytes_max", kafka.spool_bytes_max, 1 << 20..=1 << 40);
+        let to_kafka = self.audit.to == AuditSink::Kafka;
+        found.require(kafka.is_used() || !to_kafka, "audit.to", "is \"kafka\", and kafka.brokers names none");
+        if !kafka.is_used() {
+            return;
+        }
+        let is_address = |broker: &str| {
+            let port =
+                broker.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+            matches!(port, Some(Ok(1..)))
+        };
+        for broker in kafka.brokers.iter().filter(|broker| !is_address(broker)) {
+            found.require(false, "kafka.brokers", format_args!("`{broker}` is no HOST:PORT"));
+        }
+        found.require(!kafka.client_id.is_empty(), "kafka.client_id", "is empty");
+        let (login, tls) = (kafka.security.has_login(), kafka.security.has_tls());
+        for (key, is_there) in
+            [("kafka.username", kafka.username.is_some()), ("kafka.password_file", kafka.password_file.is_some())]
+        {
+            found.require(is_there || !login, key, "is missing for security with a login");
+            found.require(login || !is_there, key, "belongs to security = \"sasl-tls\" or \"sasl\"");
+        }
+        for (key, file) in [
+            ("kafka.ca_file", &kafka.ca_file),
+            ("kafka.certificate_file", &kafka.certificate_file),
+            ("kafka.key_file", &kafka.key_file),
+        ] {
+            found.require(tls || file.is_none(), key, "belongs to security = \"tls\" or \"sasl-tls\"");
+        }
+        let both = kafka.certificate_file.is_some() == kafka.key_file.is_some();
+        found.require(both, "kafka.certificate_file", "and key_file belong together");
+        for (name, topic) in kafka.topics.all() {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            let is_name = (1..=249).contains(&topic.len()) && topic.bytes().all(fits) && ![".", ".."].contains(&topic);
+            found.require(
+                is_name,
+                &format!("kafka.topics.{name}"),
+                "is no name of a topic: 1 to 249 of a-z, A-Z, 0-9, . _ -",
+            );
         }
     }
 

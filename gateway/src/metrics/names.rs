@@ -115,6 +115,9 @@ metrics! {
     AuditWritten = "gateway_audit_events_total" { result = "written" }, "Audit events, by what became of them.";
     AuditLost = "gateway_audit_events_total" { result = "lost" }, "Audit events, by what became of them.";
     AuditWaits = "gateway_audit_waits_total", "Times that an audit event had to wait for room.";
+    KafkaDelivered = "gateway_kafka_records_total" { result = "delivered" }, "Records for Kafka, by what became of them.";
+    KafkaRepeated = "gateway_kafka_records_total" { result = "repeated" }, "Records for Kafka, by what became of them.";
+    KafkaLost = "gateway_kafka_records_total" { result = "lost" }, "Records for Kafka, by what became of them.";
     JwksFetched = "gateway_jwks_fetches_total" { result = "ok" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
     JwksNotFetched = "gateway_jwks_fetches_total" { result = "failed" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
 

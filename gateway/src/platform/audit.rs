@@ -12,10 +12,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use entitlements::random_bytes;
 use protocol::format_rfc3339;
 use serde::Serialize;
 
 use super::rotating_file::RotatingFile;
+use super::spool::SpoolWriter;
+use crate::config::Topics;
 use crate::context::wall_ns;
 use crate::metrics::{Counter, ThreadMetrics};
 
@@ -70,13 +73,13 @@ pub(crate) enum Event {
 
 impl Event {
     /// The platform's topic for it.
-    const fn topic(&self) -> &'static str {
+    fn topic<'t>(&self, topics: &'t Topics) -> &'t str {
         match self {
-            Event::Connected { .. } | Event::EntitlementChanged { .. } => "user-events",
+            Event::Connected { .. } | Event::EntitlementChanged { .. } => &topics.user_events,
             Event::SignInRefused { .. }
             | Event::RequestRefused { .. }
             | Event::Limited { .. }
-            | Event::Revoked { .. } => "compliance-events",
+            | Event::Revoked { .. } => &topics.compliance_events,
         }
     }
 
@@ -94,7 +97,9 @@ impl Event {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    topic: &'static str,
+    /// The same wherever the line comes a second time, and of no other.
+    id: &'a str,
+    topic: &'a str,
     key: &'a str,
     timestamp: &'a str,
     #[serde(flatten)]
@@ -113,13 +118,17 @@ pub(crate) struct Audit {
 pub(crate) enum Sink {
     File(RotatingFile),
     StandardOutput,
+    /// To Kafka.
+    Spool(SpoolWriter),
 }
 
 impl Sink {
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+    /// Returns how many other lines are lost for it.
+    fn append(&mut self, lines: &[u8]) -> io::Result<u64> {
         match self {
-            Sink::File(file) => file.append(lines),
-            Sink::StandardOutput => io::stdout().lock().write_all(lines),
+            Sink::File(file) => file.append(lines).map(|()| 0),
+            Sink::StandardOutput => io::stdout().lock().write_all(lines).map(|()| 0),
+            Sink::Spool(spool) => spool.append(lines),
         }
     }
 
@@ -141,11 +150,16 @@ impl Audit {
     /// Starts the thread that writes to `sink`.
     ///
     /// # Errors
-    /// The system's, where there is no thread to be had.
-    pub(crate) fn start(sink: Sink, metrics: Arc<ThreadMetrics>) -> io::Result<(Audit, JoinHandle<()>)> {
+    /// The system's, where there is no thread or no randomness to be had.
+    pub(crate) fn start(
+        sink: Sink,
+        topics: &Topics,
+        metrics: Arc<ThreadMetrics>,
+    ) -> io::Result<(Audit, JoinHandle<()>)> {
         let (queue, events) = bounded(QUEUE);
-        let counted = metrics.clone();
-        let thread = std::thread::Builder::new().name("audit".into()).spawn(move || write(sink, &events, &counted))?;
+        let run = random_bytes::<8>().map_err(io::Error::other)?.map(|byte| format!("{byte:02x}")).concat();
+        let mut writer = Writer { sink, topics: topics.clone(), run, written: 0, metrics: metrics.clone() };
+        let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&events))?;
         Ok((Audit { queue: Some(queue), metrics }, thread))
     }
 
@@ -160,35 +174,56 @@ impl Audit {
     }
 }
 
-fn write(mut sink: Sink, events: &Receiver<(i64, Event)>, metrics: &ThreadMetrics) {
-    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
-    while let Ok(first) = events.recv() {
-        let mut count = 0;
-        let mut next = Some(first);
-        while let Some((at_ns, event)) = next {
-            encode(at_ns, &event, &mut buffer);
-            count += 1;
-            next = if buffer.len() < BUFFER_BYTES { events.try_recv().ok() } else { None };
-        }
-        match sink.append(&buffer) {
-            Ok(()) => metrics.add(Counter::AuditWritten, count),
-            Err(error) => {
-                tracing::error!(%error, events = count, "audit events are lost");
-                metrics.add(Counter::AuditLost, count);
-            }
-        }
-        buffer.clear();
-    }
+/// The thread's part.
+struct Writer {
+    sink: Sink,
+    topics: Topics,
+    /// Names this run of this gateway, by chance.
+    run: String,
+    /// Events of this run.
+    written: u64,
+    metrics: Arc<ThreadMetrics>,
 }
 
-fn encode(at_ns: i64, event: &Event, out: &mut Vec<u8>) {
-    let mut timestamp = Vec::with_capacity(30);
-    format_rfc3339(at_ns, &mut timestamp);
-    let timestamp = std::str::from_utf8(&timestamp).unwrap_or_default();
-    let line = Line { topic: event.topic(), key: &event.key(), timestamp, event };
-    // Texts and numbers: there is nothing that JSON could not say.
-    if serde_json::to_writer(&mut *out, &line).is_ok() {
-        out.push(b'\n');
+impl Writer {
+    fn run(&mut self, events: &Receiver<(i64, Event)>) {
+        let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+        while let Ok(first) = events.recv() {
+            let mut count = 0;
+            let mut next = Some(first);
+            while let Some((at_ns, event)) = next {
+                self.encode(at_ns, &event, &mut buffer);
+                count += 1;
+                next = if buffer.len() < BUFFER_BYTES { events.try_recv().ok() } else { None };
+            }
+            match self.sink.append(&buffer) {
+                Ok(others) => {
+                    self.metrics.add(Counter::AuditWritten, count);
+                    if others > 0 {
+                        tracing::error!(events = others, "audit events are lost: too many wait for Kafka");
+                        self.metrics.add(Counter::AuditLost, others);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, events = count, "audit events are lost");
+                    self.metrics.add(Counter::AuditLost, count);
+                }
+            }
+            buffer.clear();
+        }
+    }
+
+    fn encode(&mut self, at_ns: i64, event: &Event, out: &mut Vec<u8>) {
+        let mut timestamp = Vec::with_capacity(30);
+        format_rfc3339(at_ns, &mut timestamp);
+        let timestamp = std::str::from_utf8(&timestamp).unwrap_or_default();
+        self.written += 1;
+        let id = format!("{}-{}", self.run, self.written);
+        let line = Line { id: &id, topic: event.topic(&self.topics), key: &event.key(), timestamp, event };
+        // Texts and numbers: there is nothing that JSON could not say.
+        if serde_json::to_writer(&mut *out, &line).is_ok() {
+            out.push(b'\n');
+        }
     }
 }
 
@@ -202,7 +237,8 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("gateway-audit-{}", std::process::id()));
         let path = directory.join("below").join("audit.jsonl");
         let metrics = Metrics::new();
-        let (audit, thread) = Audit::start(Sink::file(&path, 1 << 20).unwrap(), metrics.register("audit")).unwrap();
+        let (audit, thread) =
+            Audit::start(Sink::file(&path, 1 << 20).unwrap(), &Topics::default(), metrics.register("audit")).unwrap();
         let address = "192.0.2.1".parse().unwrap();
         audit.record(Event::Connected { user_id: "al\"ice".into(), address, tier: "free", session: 7 });
         audit.record(Event::SignInRefused { address, reason: "token_expired" });
@@ -225,5 +261,7 @@ mod tests {
         );
         assert_eq!((&lines[0]["user_id"], &lines[2]["reason"]), (&value("al\"ice"), &value("abuse")));
         assert!(lines.iter().all(|line| line["timestamp"].as_str().unwrap().ends_with('Z')));
+        let ids: std::collections::HashSet<&str> = lines.iter().map(|line| line["id"].as_str().unwrap()).collect();
+        assert_eq!(ids.len(), 3);
     }
 }

@@ -8,6 +8,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 pub mod client;
+pub mod kafka;
 pub mod polled;
 pub mod program;
 pub mod redis;
