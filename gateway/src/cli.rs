@@ -4,6 +4,7 @@
 //! every setting is a key of the configuration.
 
 mod entitlement;
+mod kafka;
 mod key;
 mod store;
 
@@ -18,11 +19,13 @@ use entitlements::{IssueError, is_user_id};
 use feed_handlers::source::Capture;
 
 pub use self::entitlement::{Action as EntitlementAction, entitlement};
+pub use self::kafka::{Action as KafkaAction, kafka_command};
 pub use self::key::{KeyRequest, key};
 use crate::config::{Config, ConfigError, FeedKind, ReplayOptions, Speed, parse_duration};
 use crate::demo::state_directory;
 use crate::door::{Entrance, UserStore, unix_seconds};
 use crate::metrics::Metrics;
+use crate::platform::kafka::client;
 use crate::transport::tls::Certificates;
 
 /// Exit status for wrong usage and wrong configuration: `EX_USAGE` of sysexits.h.
@@ -41,6 +44,8 @@ pub enum Command {
     Key { settings: Settings, request: KeyRequest },
     /// Look at what is kept in Redis, or change it.
     Entitlement { settings: Settings, action: EntitlementAction },
+    /// Look at the platform's Kafka, or create its topics.
+    Kafka { settings: Settings, action: KafkaAction },
     /// Look at one source.
     FeedCheck { settings: Settings, name: String, duration: Duration },
 }
@@ -106,6 +111,14 @@ enum Action {
         config: Option<PathBuf>,
         #[command(subcommand)]
         action: EntitlementAction,
+    },
+    /// Look at the platform's Kafka, or create its topics
+    Kafka {
+        /// The configuration, a TOML file
+        #[arg(long, value_name = "FILE", global = true)]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        action: KafkaAction,
     },
 }
 
@@ -205,6 +218,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
         Some(Action::Entitlement { config, action }) => {
             Command::Entitlement { settings: Settings { file: config, replay: None }, action }
         }
+        Some(Action::Kafka { config, action }) => {
+            Command::Kafka { settings: Settings { file: config, replay: None }, action }
+        }
     })
 }
 
@@ -216,6 +232,9 @@ pub fn check_config(config: &Config) -> Result<String, ConfigError> {
     // No state directory: a check leaves nothing behind.
     Entrance::open(config, None, &Metrics::new())?;
     Certificates::open(&config.server.tls)?;
+    if config.kafka.is_used() {
+        client(&config.kafka)?;
+    }
     if let (FeedKind::Replay, Some(file)) = (config.feed.kind, &config.feed.replay.file) {
         Capture::open(file, |_| ()).map_err(|e| ConfigError::of("feed.replay.file", e))?;
     }

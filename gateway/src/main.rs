@@ -56,6 +56,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Entitlement { settings, action } => {
             print(&cli::entitlement(&settings.load()?, &action, &mut std::io::stdin().lock())?)
         }
+        Command::Kafka { settings, action } => print(&cli::kafka_command(&settings.load()?, &action)?),
     }
 }
 

@@ -6,3 +6,4 @@ pub(crate) mod dead_letters;
 pub(crate) mod kafka;
 mod rotating_file;
 pub(crate) mod spool;
+pub(crate) mod topics;

@@ -18,6 +18,8 @@ pub(crate) fn client(config: &config::Kafka) -> Result<ClientConfig, ConfigError
     client.set("bootstrap.servers", config.brokers.join(",")).set("client.id", &config.client_id);
     // A broker that comes back is found within a second, and one that is away costs an attempt a second.
     client.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+    // One that says nothing any more is left after 10 s instead of a minute.
+    client.set("socket.timeout.ms", "10000");
     client.set(
         "security.protocol",
         match config.security {
