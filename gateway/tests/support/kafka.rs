@@ -311,6 +311,8 @@ log.cleaner.dedupe.buffer.size=2097152
 # A node that is away is so after 3 s instead of 9, and groups settle at once.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+# The same for a controller: after 30 s else, in which nobody gets an id as a producer.
+controller.socket.timeout.ms=3000
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=500
 group.consumer.min.session.timeout.ms=500
