@@ -257,7 +257,8 @@ def test_after_unsubscribing_nothing_comes(gateway):
         # The answer passes data that is about to be sent; a second one stands behind all of that.
         client.subscribe(bars=["BTC/USD"])
         after = client.collect(300, lambda message: True)
-        assert {message["T"] for message in after} == {"q"}
+        # A minute may have ended meanwhile.
+        assert {message["T"] for message in after} - {"b"} == {"q"}
 
 
 def test_delayed_data_is_the_same_later(gateway):
