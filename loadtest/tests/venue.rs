@@ -70,8 +70,12 @@ fn a_client_of_the_gateway_gets_what_the_venue_sent() {
             *place = (seq, id);
             let event = parse_rfc3339(message["t"].as_str().unwrap().as_bytes()).unwrap();
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
-            // One schedule for all products: due times only rise. 1 us is cut off; the wall clock is read anew each second.
-            assert!(last_event <= event + 200_000 && event <= now, "{message} at {now} after {last_event}");
+            // One schedule for all products: due times only rise, but for the wall clock, which is read anew each second and which
+            // the machine may have set back a little meanwhile.
+            assert!(
+                last_event <= event + 50_000_000 && event <= now + 50_000_000,
+                "{message} at {now} after {last_event}"
+            );
             last_event = event;
         }
     }
