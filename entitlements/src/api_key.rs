@@ -201,7 +201,7 @@ impl ApiKeyRecord {
     pub fn to_json(&self) -> String {
         let mut record = json!({ "user_id": &*self.user, "secret_hash": self.hash.to_string() });
         if self.scope != Kinds::ALL {
-            record["scopes"] = self.scope.iter().map(|kind| kind.name()).collect();
+            record["scopes"] = self.scope.names().collect();
         }
         if let Some(at) = self.expires_at {
             record["expires_at"] = at.into();

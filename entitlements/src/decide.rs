@@ -38,6 +38,8 @@ pub enum Denial {
     /// `asset` is `None` where instruments of all classes were asked for.
     #[error("{}", category(*asset))]
     Category { asset: Option<AssetClass> },
+    #[error("signals of {} are not among the categories of the account", category.name())]
+    Signals { category: Category },
 }
 
 impl Denial {
@@ -47,7 +49,7 @@ impl Denial {
         match self {
             Denial::SignInExpired => 401,
             Denial::Blocked | Denial::Kind { .. } | Denial::Wildcard { .. } => 409,
-            Denial::Scope { .. } | Denial::Category { .. } => 411,
+            Denial::Scope { .. } | Denial::Category { .. } | Denial::Signals { .. } => 411,
         }
     }
 }
@@ -91,6 +93,14 @@ pub const fn decide(
     }
     if !principal.scope.contains(channel.kind) {
         return Err(Denial::Scope { kind: channel.kind });
+    }
+    // A signal's category is its own, not that of its instrument, and there is a kind for each: whoever has the category may
+    // have all of it.
+    if let Some(category) = Category::of_signals(channel.kind) {
+        return match principal.categories().contains(Categories::NONE.with(category)) {
+            true => Ok(Grant { channel, freshness: principal.freshness() }),
+            false => Err(Denial::Signals { category }),
+        };
     }
     let asset = match channel.selector {
         Selector::All if !principal.wildcard => return Err(Denial::Wildcard { tier, status }),
@@ -198,6 +208,19 @@ mod tests {
     }
 
     #[test]
+    fn signals_go_by_their_own_category() {
+        use ChannelKind::{SignalsCommodity, SignalsCrypto};
+        let of = principal(Free, Active, None, CRYPTO);
+        check(&of, one(SignalsCrypto), Some(Crypto), Ok(Delayed));
+        // All of a category is no wildcard of market data.
+        check(&of, all(SignalsCrypto), None, Ok(Delayed));
+        let denied = Err(Denial::Signals { category: Category::Commodity });
+        check(&of, one(SignalsCommodity), Some(Crypto), denied);
+        check(&of, all(SignalsCommodity), None, denied);
+        check(&principal(Premium, Active, None, Categories::ALL), all(SignalsCommodity), None, Ok(RealTime));
+    }
+
+    #[test]
     fn real_time() {
         check(&principal(Free, Active, Some(true), CRYPTO), one(Trades), Some(Crypto), Ok(RealTime));
         check(&principal(Premium, Active, Some(false), CRYPTO), one(Trades), Some(Crypto), Ok(Delayed));
@@ -249,6 +272,11 @@ mod tests {
             (Denial::Scope { kind: Quotes }, 411, "quotes is not in the scopes of the API key"),
             (Denial::Category { asset: Some(Equity) }, 411, "equity is not among the categories of the account"),
             (Denial::Category { asset: None }, 411, "the account does not have the categories of all instruments"),
+            (
+                Denial::Signals { category: Category::Commodity },
+                411,
+                "signals of commodity are not among the categories of the account",
+            ),
         ] {
             assert_eq!((denial.code(), denial.to_string().as_str()), (code, message));
         }
@@ -270,8 +298,18 @@ mod tests {
                     let live = status == Active && real_time.unwrap_or(tier != Free);
                     let has = |asset: AssetClass| categories.iter().any(|c| c.name() == asset.name());
                     for kind in ChannelKind::ALL {
-                        let open = status != Blocked && (paid || matches!(kind, Trades | Quotes | Bars));
+                        let free = matches!(kind, Trades | Quotes | Bars) || kind.is_signals();
+                        let open = status != Blocked && (paid || free);
                         let freshness = if live { RealTime } else { Delayed };
+                        if let Some((_, category)) = kind.name().split_once("signals.") {
+                            let has = categories.iter().any(|c| c.name() == category);
+                            for channel in [one(kind), all(kind)] {
+                                let decided = decide(&principal, channel, Some(Crypto), NOW).ok();
+                                let expected = (open && has).then_some(freshness);
+                                assert_eq!(decided.map(Grant::freshness), expected, "{principal:?} {channel:?}");
+                            }
+                            continue;
+                        }
                         for asset in [Equity, Forex, Crypto] {
                             let decided = decide(&principal, one(kind), Some(asset), NOW).ok();
                             let expected = (open && has(asset)).then_some(freshness);

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use protocol::{AssetClass, Freshness};
+use protocol::{AssetClass, ChannelKind, Freshness};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Quota;
@@ -98,6 +98,27 @@ impl Category {
     /// The category of that name.
     pub fn from_name(name: &str) -> Option<Category> {
         Self::ALL.into_iter().find(|category| category.name() == name)
+    }
+
+    /// The category of a kind of signals; `None` for the other kinds, whose category is that of the instrument.
+    pub const fn of_signals(kind: ChannelKind) -> Option<Category> {
+        match kind {
+            ChannelKind::SignalsEquity => Some(Category::Equity),
+            ChannelKind::SignalsForex => Some(Category::Forex),
+            ChannelKind::SignalsCrypto => Some(Category::Crypto),
+            ChannelKind::SignalsCommodity => Some(Category::Commodity),
+            _ => None,
+        }
+    }
+
+    /// The kind of its signals.
+    pub const fn signals(self) -> ChannelKind {
+        match self {
+            Category::Equity => ChannelKind::SignalsEquity,
+            Category::Forex => ChannelKind::SignalsForex,
+            Category::Crypto => ChannelKind::SignalsCrypto,
+            Category::Commodity => ChannelKind::SignalsCommodity,
+        }
     }
 
     /// The category that instruments of this class belong to.

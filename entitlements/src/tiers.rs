@@ -27,12 +27,25 @@ impl Kinds {
     pub fn iter(self) -> impl Iterator<Item = ChannelKind> {
         ChannelKind::ALL.into_iter().filter(move |kind| self.contains(*kind))
     }
+
+    /// This set and the kinds of the name; `signals` are those of all categories. `None` for a name of nothing.
+    pub fn with_named(self, name: &str) -> Option<Kinds> {
+        let named = ChannelKind::all_of_name(name);
+        (!named.is_empty()).then(|| named.iter().copied().fold(self, Kinds::with))
+    }
+
+    /// The names of the kinds in the set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let signals = ChannelKind::SIGNALS.into_iter().all(|kind| self.contains(kind));
+        let kinds = self.iter().filter(move |kind| !(signals && kind.is_signals())).map(ChannelKind::name);
+        kinds.chain(signals.then_some(ChannelKind::SIGNALS_NAME))
+    }
 }
 
 impl Serialize for Kinds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut names = serializer.serialize_seq(None)?;
-        self.iter().try_for_each(|kind| names.serialize_element(kind.name()))?;
+        self.names().try_for_each(|name| names.serialize_element(name))?;
         names.end()
     }
 }
@@ -40,12 +53,12 @@ impl Serialize for Kinds {
 impl<'de> Deserialize<'de> for Kinds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Kinds, D::Error> {
         let names = Vec::<String>::deserialize(deserializer)?;
-        names.iter().try_fold(Kinds::NONE, |kinds, name| match ChannelKind::from_name(name) {
-            Some(kind) => Ok(kinds.with(kind)),
-            None => {
-                let names = ChannelKind::ALL.map(ChannelKind::name).join(", ");
-                Err(serde::de::Error::custom(format_args!("unknown channel kind {name:?}, expected one of {names}")))
-            }
+        names.iter().try_fold(Kinds::NONE, |kinds, name| {
+            kinds.with_named(name).ok_or_else(|| {
+                let names: Vec<&str> = Kinds::ALL.names().collect();
+                let names = names.join(", ");
+                serde::de::Error::custom(format_args!("unknown channel kind {name:?}, expected one of {names}"))
+            })
         })
     }
 }
@@ -98,7 +111,8 @@ impl Tiers {
 
 impl Default for Tiers {
     fn default() -> Tiers {
-        let free_kinds = Kinds::NONE.with(ChannelKind::Trades).with(ChannelKind::Quotes).with(ChannelKind::Bars);
+        let free = [ChannelKind::Trades, ChannelKind::Quotes, ChannelKind::Bars];
+        let free_kinds = free.into_iter().chain(ChannelKind::SIGNALS).fold(Kinds::NONE, Kinds::with);
         Tiers {
             free: Rights {
                 channels: 30,
@@ -224,7 +238,7 @@ mod tests {
     #[test]
     fn what_is_printed_reads_back() {
         let text = toml::to_string(&Tiers::default()).unwrap();
-        assert!(text.contains("kinds = [\"trades\", \"quotes\", \"bars\"]"), "{text}");
+        assert!(text.contains("kinds = [\"trades\", \"quotes\", \"bars\", \"signals\"]"), "{text}");
         assert_eq!(read(&text), Ok(Tiers::default()));
     }
 

@@ -15,7 +15,7 @@ use protocol::Class;
 use crate::sequencer::Update;
 
 /// An update with the number it has in its channel.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Numbered {
     pub(crate) seq: u64,
     pub(crate) update: Update,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use protocol::{
-    Bar, ChannelId, ChannelKind, Class, Encoding, Freshness, Indicators, InstrumentId, InstrumentTable, Interval,
+    Bar, ChannelId, ChannelKind, Class, Document, Encoding, Freshness, Indicators, InstrumentId, InstrumentTable, Interval,
     Quote, SourceId, Stamp, TickFlags, Trade, encode_bar, encode_indicators, encode_quote, encode_trade,
     encode_venue_gap,
 };
@@ -15,7 +15,7 @@ use crate::delay::{DelayLine, Numbered};
 use crate::{Interest, Segment, SegmentBuilder};
 
 /// What an update says.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     Trade(Trade),
     Quote(Quote),
@@ -26,10 +26,16 @@ pub enum Body {
     VenueGap {
         missed: u64,
     },
+    /// What the platform says, such as a signal.
+    Document {
+        document: Arc<Document>,
+        /// When it is of no use to anybody any more, Unix ns; `i64::MAX` for never.
+        expires_at: i64,
+    },
 }
 
 /// One event for one channel, not yet numbered.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Update {
     pub instrument: InstrumentId,
     pub kind: ChannelKind,
@@ -101,7 +107,7 @@ impl Sequencer {
         let seq = &mut self.states[index].seqs[update.kind as usize];
         *seq += 1;
         let numbered = Numbered { seq: *seq, update };
-        self.emit(numbered, Freshness::RealTime);
+        self.emit(&numbered, Freshness::RealTime);
         if let Some(delay) = &mut self.delay {
             delay.push(numbered);
         }
@@ -110,7 +116,11 @@ impl Sequencer {
     /// Publishes what is due at `now` (Unix ns) to the delayed channels. Returns when to come back.
     pub fn release_delayed(&mut self, now: i64) -> Option<i64> {
         while let Some(numbered) = self.delay.as_mut().and_then(|line| line.pop_due(now)) {
-            self.emit(numbered, Freshness::Delayed);
+            // Expired while it was held back: a hole in the delayed channel's numbers, which its listeners are told of.
+            let is_over = matches!(numbered.update.body, Body::Document { expires_at, .. } if expires_at <= now);
+            if !is_over {
+                self.emit(&numbered, Freshness::Delayed);
+            }
         }
         self.delay.as_ref().and_then(DelayLine::next_due)
     }
@@ -163,24 +173,24 @@ impl Sequencer {
         self.states.len()
     }
 
-    fn emit(&mut self, numbered: Numbered, freshness: Freshness) {
+    fn emit(&mut self, numbered: &Numbered, freshness: Freshness) {
         let update = &numbered.update;
         let channel = ChannelId::new(update.instrument, update.kind, freshness);
         let Sequencer { instruments, venues, states, interest, open, open_conflated, .. } = self;
         match update.kind.conflated_index() {
             None => open.push(channel, numbered.seq, Encoding::ALL, |encoding, out| {
-                encode_update(encoding, instruments, venues, &numbered, out);
+                encode_update(encoding, instruments, venues, numbered, out);
             }),
             Some(kind) => {
                 let last = &mut states[update.instrument.index()].last[kind][freshness as usize];
                 match last {
-                    Some(last) => **last = numbered,
-                    None => *last = Some(Box::new(numbered)),
+                    Some(last) => last.as_mut().clone_from(numbered),
+                    None => *last = Some(Box::new(numbered.clone())),
                 }
                 let mut wanted = interest.wanted(channel).peekable();
                 if wanted.peek().is_some() {
                     open_conflated.push(channel, numbered.seq, wanted, |encoding, out| {
-                        encode_update(encoding, instruments, venues, &numbered, out);
+                        encode_update(encoding, instruments, venues, numbered, out);
                     });
                 }
             }
@@ -222,6 +232,7 @@ fn encode_update(
             let interval = update.kind.interval().unwrap_or(Interval::Minute);
             encode_indicators(encoding, symbol, interval, indicators, *seq, update.ts_recv, out);
         }
+        Body::Document { document, .. } => document.encode(encoding, stamp, out),
         Body::VenueGap { missed } => encode_venue_gap(encoding, symbol, update.kind, *missed, stamp, out),
     }
 }

@@ -21,5 +21,6 @@ mod sequencing;
 mod session;
 mod shard;
 mod sign_in;
+mod signals;
 mod store_health;
 mod transport;

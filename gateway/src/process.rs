@@ -40,6 +40,7 @@ use crate::platform::spool::{self, SpoolWriter};
 use crate::roster::LiveSessions;
 use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
 use crate::shard::{self, Bell};
+use crate::signals;
 use crate::store_health;
 use crate::transport::listener::{self, Listening};
 use crate::transport::tls::{Certificates, Watch};
@@ -67,6 +68,7 @@ pub struct Gateway {
     dead_letters: Option<JoinHandle<()>>,
     /// In the order in which they end.
     audit: Vec<JoinHandle<()>>,
+    signals: Option<JoinHandle<()>>,
     sequencer: JoinHandle<()>,
     shards: Vec<JoinHandle<()>>,
     admin: AdminServer,
@@ -108,6 +110,12 @@ impl Gateway {
         let mut checks = vec![feeds.check(), store_health::check(store.clone())];
         let dead_letters = keep_dead_letters(&config.dead_letters, state, &venues, &metrics)?;
         let (audit, audit_threads) = keep_audit(config, state, &metrics, &mut checks)?;
+        let (inlet, signal_queue) = config.kafka.is_used().then(signals::queue).unzip();
+        let signals_reach = Arc::new(Reach::new());
+        if inlet.is_some() {
+            let reach = signals_reach.clone();
+            checks.push(Check::warning("signals", move || reach.check()));
+        }
         let admin_state = AdminState::new(config, metrics.clone(), checks, feeds.views());
         let doorbell = Arc::new(Doorbell::new(match config.sequencer.wait {
             Wait::Park => WaitStrategy::Park,
@@ -182,6 +190,8 @@ impl Gateway {
             indicators: config.sequencer.indicators.then(IndicatorTable::default),
             received: i64::MIN,
             shards: queues,
+            signals: signal_queue.clone(),
+            signals_open: 0,
             metrics: metrics.register("sequencer"),
             trades: Vec::new(),
             oldest: None,
@@ -191,8 +201,31 @@ impl Gateway {
         });
         let stand_in = sequencing.clone();
         doorbell.set_stand_in(move || stand_in.stand_in());
-        let waiting = Waiting { doorbell: doorbell.clone(), interest, finish: finish.clone() };
+        let waiting = Waiting {
+            doorbell: doorbell.clone(),
+            interest,
+            signals: signal_queue,
+            finish: finish.clone(),
+        };
         let sequencer = std::thread::Builder::new().name("sequencer".into()).spawn(move || sequencing.run(&waiting))?;
+        let signals = inlet
+            .map(|inlet| {
+                let kafka = &config.kafka;
+                let node = kafka.node.clone().unwrap_or_else(host_name);
+                let reader = signals::Reader::new(signals::ReaderParts {
+                    client: kafka::client(kafka)?,
+                    topic: kafka.topics.trading_signals.clone(),
+                    group: format!("{}-{node}", kafka.client_id),
+                    inlet,
+                    doorbell: doorbell.clone(),
+                    instruments: instruments.clone(),
+                    reach: signals_reach,
+                    stop: stop.clone(),
+                    metrics: metrics.register("signals"),
+                });
+                anyhow::Ok(reader.map_err(|error| ConfigError::of("kafka", error))?.spawn()?)
+            })
+            .transpose()?;
         let (description, symbols) = (feeds.description().to_owned(), feeds.symbols().to_owned());
         let (letters, dead_letters) = dead_letters.unzip();
         let sources = feeds.start(publishers, &instruments, letters.as_ref(), &stop)?;
@@ -223,6 +256,7 @@ impl Gateway {
             sources,
             dead_letters,
             audit: audit_threads,
+            signals,
             sequencer,
             shards: shard_threads,
             admin,
@@ -300,6 +334,7 @@ impl Gateway {
         self.bells.iter().for_each(|bell| bell.ring());
         self.stop.stop();
         self.sources.into_iter().for_each(|thread| join(thread, "source"));
+        self.signals.into_iter().for_each(|thread| join(thread, "signals"));
         // It ends with the last of them.
         self.dead_letters.into_iter().for_each(|thread| join(thread, "dead letters"));
         // Release: the sequencer sees all that the source wrote before it ended.
@@ -440,6 +475,10 @@ fn send_to_kafka(
     let courier = Courier::new(&kafka::client(config)?, reader, reach.clone(), metrics.register("kafka"));
     let courier = courier.map_err(|error| ConfigError::of("kafka", error))?;
     Ok((writer, courier.spawn()?, reach))
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn join(thread: JoinHandle<()>, name: &str) {

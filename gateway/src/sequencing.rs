@@ -29,6 +29,7 @@ use protocol::{
 use crate::context::wall_ns;
 use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
 use crate::shard::{Input, ShardQueue};
+use crate::signals::SignalQueue;
 
 pub(crate) use self::source_streams::{SourceStreams, source_symbol};
 
@@ -68,6 +69,10 @@ pub(crate) struct Sequencing {
     /// When the last tick was received, Unix ns.
     pub(crate) received: i64,
     pub(crate) shards: Vec<ShardQueue>,
+    /// Signals out of Kafka; `None` without it.
+    pub(crate) signals: Option<SignalQueue>,
+    /// Signals that were taken and are not yet with the shards.
+    pub(crate) signals_open: u64,
     pub(crate) metrics: Arc<ThreadMetrics>,
     /// By instrument: the last trade id, and whether ticks of its source have been lost since.
     pub(crate) trades: Vec<LastTrade>,
@@ -91,6 +96,7 @@ pub(crate) struct LastTrade {
 pub(crate) struct Waiting {
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) interest: Arc<Interest>,
+    pub(crate) signals: Option<SignalQueue>,
     /// Set when the sources have ended: the thread empties the rings and ends too.
     pub(crate) finish: Arc<AtomicBool>,
 }
@@ -111,7 +117,7 @@ impl SharedSequencing {
 
     /// The sequencer's thread: takes turns until told to finish and the rings are empty.
     pub(crate) fn run(&self, waiting: &Waiting) {
-        let Waiting { doorbell, interest, finish } = waiting;
+        let Waiting { doorbell, interest, signals, finish } = waiting;
         let backlogs: Vec<Backlog> = self.lock().iter().flat_map(Sequencing::backlogs).collect();
         loop {
             // Acquire: pairs with the Release of who set it, after the sources had ended.
@@ -136,6 +142,7 @@ impl SharedSequencing {
             let ready = || {
                 backlogs.iter().any(|backlog| !backlog.is_empty())
                     || interest.is_asked()
+                    || signals.as_ref().is_some_and(|signals| !signals.is_empty())
                     // Relaxed: a hint to go round; the loop acquires.
                     || finish.load(Ordering::Relaxed)
             };
@@ -153,6 +160,7 @@ impl SharedSequencing {
         }
         let Turn { next_due, .. } = sequencing.turn(TICKS_PER_STAND_IN);
         sequencing.feeds.iter().all(|feed| feed.reader.lag() == 0)
+            && sequencing.signals.as_ref().is_none_or(SignalQueue::is_empty)
             && next_due.is_none_or(|due| due >= sequencing.wakes_at)
     }
 }
@@ -173,7 +181,7 @@ impl Sequencing {
     fn turn(&mut self, ticks_max: usize) -> Turn {
         // Before the ticks: who may bring them depends on it.
         self.tell_feed_states();
-        let worked = self.take_ticks(ticks_max);
+        let worked = self.take_ticks(ticks_max) | self.take_signals();
         self.pass_silence(worked);
         self.sequencer.serve_snapshots();
         let next_due = self.sequencer.release_delayed(wall_ns());
@@ -231,6 +239,23 @@ impl Sequencing {
             }
             self.metrics.add(Counter::RingRecords, taken as u64);
             worked |= taken > 0;
+        }
+        worked
+    }
+
+    /// Takes the signals that have come.
+    fn take_signals(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(update) = self.signals.as_ref().and_then(SignalQueue::take) {
+            worked = true;
+            self.signals_open += 1;
+            self.oldest.get_or_insert(update.ts_recv);
+            self.received = self.received.max(update.ts_recv);
+            self.count(Class::Sequenced);
+            self.sequencer.publish(update);
+            if self.sequencer.has_full_segment() {
+                self.hand_on();
+            }
         }
         worked
     }
@@ -342,6 +367,9 @@ impl Sequencing {
             self.metrics.add(Counter::SegmentsPublished, 1);
             self.metrics.add(Counter::SegmentBytes, segment.footprint_bytes() as u64);
             push_all(&self.shards, &self.metrics, || Input::Segment { segment: segment.clone(), ts_recv });
+        }
+        if let Some(signals) = &self.signals {
+            signals.hand_on(std::mem::take(&mut self.signals_open));
         }
     }
 

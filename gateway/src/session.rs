@@ -8,6 +8,7 @@
 //! what changes while the session lives.
 
 mod rights;
+mod signals;
 mod waiting;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use protocol::{
     AssetClass, Channel, ChannelKind, CloseCode, Encoding, ErrorCode, Freshness, InstrumentId, Selector, ServerMessage,
 };
 
+use self::signals::Asked;
 use self::waiting::Waiting;
 pub(crate) use self::waiting::{Answer, Question};
 use crate::context::{Context, Now};
@@ -70,6 +72,8 @@ pub(crate) struct Session {
     /// When the client last asked for something: Unix s.
     active_at: u32,
     waiting: Option<Box<Waiting>>,
+    #[expect(clippy::box_collection, reason = "8 bytes instead of 24 in the many clients without")]
+    signals: Option<Box<Vec<Asked>>>,
 }
 
 /// A request that is refused in parts: the items with the same reason, by channel.
@@ -100,6 +104,7 @@ impl Session {
             requests_full_us: 0,
             active_at: unix_u32(now),
             waiting: None,
+            signals: None,
         }
     }
 
@@ -285,7 +290,7 @@ impl Session {
         let mut unchanged = SymbolLists::default();
         let mut granted: Vec<(Grant, &str)> = Vec::new();
         let interval_ms = request.max_rate.map_or(0, |rate| (1_000.0 / rate).ceil() as u32);
-        let mut channels = turn.hub.subscription_count(turn.key);
+        let mut channels = self.channel_count(turn);
         for item in &request.items {
             let selector = match item.symbol.as_str() {
                 "*" => Some(Selector::All),
@@ -323,6 +328,8 @@ impl Session {
             }
             granted.push((grant, &item.symbol));
         }
+        let signals = &request.signals;
+        granted.extend(self.subscribe_signals(signals, &mut channels, &mut refused, &mut unchanged, turn));
         send_refusals(&refused, &request.unknown_channels, id, turn);
         let sent = self.acknowledge(id, unchanged, turn);
         if let Some(since) = &request.since {
@@ -349,6 +356,7 @@ impl Session {
                 None => refuse(&mut refused, ErrorCode::UnknownSymbol, item.channel.name(), &item.symbol, None),
             }
         }
+        self.unsubscribe_signals(&request.signals, &mut refused, turn);
         send_refusals(&refused, &request.unknown_channels, id, turn);
         self.acknowledge(id, SymbolLists::default(), turn)
     }
@@ -358,6 +366,7 @@ impl Session {
         let mut all: Vec<(ChannelKind, &str)> = turn
             .hub
             .subscriptions(turn.key)
+            .filter(|(kind, _)| !kind.is_signals())
             .map(|(kind, selector)| match selector {
                 Selector::All => (kind, "*"),
                 Selector::One(instrument) => (kind, turn.context.instruments.symbol(instrument)),
@@ -368,6 +377,7 @@ impl Session {
         for (kind, symbol) in all {
             channels.push(kind, symbol);
         }
+        self.list_signals(&turn.context.instruments, &mut channels);
         let freshness = self.principal.freshness();
         let delayed_ms = (freshness == Freshness::Delayed).then(|| turn.context.delayed_ms(freshness));
         let ack = SubscriptionAck { id, channels, epoch: turn.context.epoch, delayed_ms, unchanged };

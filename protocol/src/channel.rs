@@ -38,10 +38,16 @@ pub enum ChannelKind {
     Indicators1h = 15,
     Indicators4h = 16,
     Indicators1d = 17,
+    /// Trading signals, a kind for each category, so that a client without a category never stands in a list that a signal of
+    /// it goes to. Clients ask for all of theirs as [`ChannelKind::SIGNALS_NAME`].
+    SignalsEquity = 18,
+    SignalsForex = 19,
+    SignalsCrypto = 20,
+    SignalsCommodity = 21,
 }
 
 impl ChannelKind {
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 22;
     pub const ALL: [ChannelKind; Self::COUNT] = [
         ChannelKind::Trades,
         ChannelKind::Quotes,
@@ -61,6 +67,10 @@ impl ChannelKind {
         ChannelKind::Indicators1h,
         ChannelKind::Indicators4h,
         ChannelKind::Indicators1d,
+        ChannelKind::SignalsEquity,
+        ChannelKind::SignalsForex,
+        ChannelKind::SignalsCrypto,
+        ChannelKind::SignalsCommodity,
     ];
 
     /// How many kinds are of [`Class::Conflated`].
@@ -87,6 +97,10 @@ impl ChannelKind {
             ChannelKind::Indicators1h => "indicators.1h",
             ChannelKind::Indicators4h => "indicators.4h",
             ChannelKind::Indicators1d => "indicators.1d",
+            ChannelKind::SignalsEquity => "signals.equity",
+            ChannelKind::SignalsForex => "signals.forex",
+            ChannelKind::SignalsCrypto => "signals.crypto",
+            ChannelKind::SignalsCommodity => "signals.commodity",
         }
     }
 
@@ -147,6 +161,10 @@ impl ChannelKind {
     pub const fn interval(self) -> Option<Interval> {
         Some(match self {
             ChannelKind::Trades | ChannelKind::Quotes => return None,
+            ChannelKind::SignalsEquity
+            | ChannelKind::SignalsForex
+            | ChannelKind::SignalsCrypto
+            | ChannelKind::SignalsCommodity => return None,
             ChannelKind::Bars5s | ChannelKind::Indicators5s => Interval::Seconds5,
             ChannelKind::Bars | ChannelKind::UpdatedBars | ChannelKind::Indicators1m => Interval::Minute,
             ChannelKind::Bars5m | ChannelKind::Indicators5m => Interval::Minutes5,
@@ -155,6 +173,32 @@ impl ChannelKind {
             ChannelKind::Bars4h | ChannelKind::Indicators4h => Interval::Hours4,
             ChannelKind::Bars1d | ChannelKind::DailyBars | ChannelKind::Indicators1d => Interval::Day,
         })
+    }
+
+    /// The key under which clients ask for signals, whatever their category.
+    pub const SIGNALS_NAME: &'static str = "signals";
+
+    /// The kinds of signals.
+    pub const SIGNALS: [ChannelKind; 4] = [
+        ChannelKind::SignalsEquity,
+        ChannelKind::SignalsForex,
+        ChannelKind::SignalsCrypto,
+        ChannelKind::SignalsCommodity,
+    ];
+
+    /// Whether it is one of [`Self::SIGNALS`].
+    pub const fn is_signals(self) -> bool {
+        self as u8 >= ChannelKind::SignalsEquity as u8
+    }
+
+    /// The kinds that a name stands for: those of all categories for [`Self::SIGNALS_NAME`], else one; none for a name of
+    /// nothing.
+    pub fn all_of_name(name: &str) -> &'static [ChannelKind] {
+        if name == Self::SIGNALS_NAME {
+            return &Self::SIGNALS;
+        }
+        let kind = Self::from_name(name);
+        kind.and_then(|kind| Self::ALL.get(kind as usize..=kind as usize)).unwrap_or_default()
     }
 
     /// Whether an acknowledgement has the key also where it lists nothing: Alpaca's clients look for these.
@@ -250,6 +294,17 @@ mod tests {
         assert_eq!(ChannelKind::from_name("bars.1m"), Some(ChannelKind::Bars));
         assert_eq!(ChannelKind::from_name("Trades"), None);
         assert_eq!(ChannelKind::from_name("indicators"), None);
+    }
+
+    #[test]
+    fn signals_are_a_kind_for_each_category() {
+        let signals: Vec<_> = ChannelKind::ALL.into_iter().filter(|kind| kind.is_signals()).collect();
+        assert_eq!(signals, ChannelKind::SIGNALS);
+        assert!(signals.iter().all(|kind| kind.class() == Class::Sequenced && kind.interval().is_none()));
+        assert_eq!(ChannelKind::all_of_name("signals"), ChannelKind::SIGNALS);
+        assert_eq!(ChannelKind::all_of_name("signals.crypto"), [ChannelKind::SignalsCrypto]);
+        assert_eq!(ChannelKind::all_of_name("bars.1m"), [ChannelKind::Bars]);
+        assert!(ChannelKind::all_of_name("signal").is_empty());
     }
 
     #[test]

@@ -69,6 +69,8 @@ impl std::fmt::Debug for AuthFields {
 pub struct Subscription {
     /// Each once; those of one channel in the request's order.
     pub items: Vec<Item>,
+    /// Symbols of signals, each once: `@` and a category for all of it, `*` for all categories.
+    pub signals: Vec<String>,
     /// Keys that list symbols and are no channel of this server, as they came. Empty lists are left out, because
     /// client libraries send one for every channel they know.
     pub unknown_channels: Vec<String>,
@@ -184,7 +186,12 @@ fn subscription(fields: Map<String, Value>, resumable: bool) -> Result<Subscript
     let mut seen = HashSet::new();
     let mut count = 0;
     for (name, value) in fields {
-        match (ChannelKind::from_name(&name), value) {
+        if name == ChannelKind::SIGNALS_NAME {
+            subscription.signals = signals(value, &mut count)?;
+            continue;
+        }
+        // Signals of a category are `@CATEGORY` of `signals`, and no channel by themselves.
+        match (ChannelKind::from_name(&name).filter(|kind| !kind.is_signals()), value) {
             (Some(_), Value::Null) => {}
             (Some(channel), Value::Array(symbols)) => {
                 bound(&mut count, symbols.len())?;
@@ -217,6 +224,24 @@ fn subscription(fields: Map<String, Value>, resumable: bool) -> Result<Subscript
         }
     }
     Ok(subscription)
+}
+
+fn signals(value: Value, count: &mut usize) -> Result<Vec<String>, Refusal> {
+    let symbols = match value {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(symbols) => symbols,
+        _ => return Err(syntax("a channel takes a list of symbols")),
+    };
+    bound(count, symbols.len())?;
+    let mut seen = HashSet::new();
+    let mut signals = Vec::new();
+    for symbol in symbols {
+        let symbol = canonical(symbol.as_str().ok_or(syntax("a channel lists symbols as texts"))?);
+        if seen.insert(symbol.clone()) {
+            signals.push(symbol);
+        }
+    }
+    Ok(signals)
 }
 
 fn bound(count: &mut usize, more: usize) -> Result<(), Refusal> {

@@ -22,7 +22,10 @@ pub use channel::{Channel, ChannelId, ChannelKind, Class, Freshness, Selector};
 pub use code::{CloseCode, ErrorCode};
 pub use decimal::{Decimal, DecimalError, SCALE_MAX};
 pub use digits::eight_digits;
-pub use encode::{Encoding, Stamp, encode_bar, encode_indicators, encode_quote, encode_trade, encode_venue_gap};
+pub use encode::{
+    DOCUMENT_FIELDS_MAX, Document, Encoding, Stamp, TooManyFields, encode_bar, encode_indicators, encode_quote,
+    encode_trade, encode_venue_gap,
+};
 pub use indicators::{Bollinger, Indicators, Macd, Rsi, RsiSignal};
 pub use instrument::{
     AssetClass, InstrumentId, InstrumentTable, SYMBOL_BYTES_MAX, SymbolError, TableFull, check_symbol, split_source,

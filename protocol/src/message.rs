@@ -171,6 +171,8 @@ impl Serialize for ErrorMessage<'_> {
 pub struct SymbolLists<'a> {
     /// Boxed: there are many kinds, and messages are passed by value.
     lists: Box<[Vec<&'a str>; ChannelKind::COUNT]>,
+    /// Of signals as clients ask for them, whatever the category.
+    signals: Vec<&'a str>,
 }
 
 impl<'a> SymbolLists<'a> {
@@ -178,22 +180,36 @@ impl<'a> SymbolLists<'a> {
         self.lists[channel as usize].push(symbol);
     }
 
+    /// Adds to [`ChannelKind::SIGNALS_NAME`].
+    pub fn push_signals(&mut self, symbol: &'a str) {
+        self.signals.push(symbol);
+    }
+
     pub fn list(&self, channel: ChannelKind) -> &[&'a str] {
         &self.lists[channel as usize]
     }
 
     pub fn is_empty(&self) -> bool {
-        self.lists.iter().all(Vec::is_empty)
+        self.lists.iter().all(Vec::is_empty) && self.signals.is_empty()
+    }
+
+    /// The lists that are not empty, or of which `always` is true, by name.
+    fn entries(&self, always: impl Fn(ChannelKind) -> bool) -> impl Iterator<Item = (&'static str, &[&'a str])> {
+        let of_kind = ChannelKind::ALL.into_iter().map(move |kind| (kind.name(), self.list(kind), always(kind)));
+        of_kind
+            .chain([(ChannelKind::SIGNALS_NAME, self.signals.as_slice(), false)])
+            .filter(|(_, list, always)| *always || !list.is_empty())
+            .map(|(name, list, _)| (name, list))
     }
 }
 
 /// Only the channels that list something.
 impl Serialize for SymbolLists<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let listed = || ChannelKind::ALL.into_iter().filter(|kind| !self.list(*kind).is_empty());
+        let listed = || self.entries(|_| false);
         let mut map = serializer.serialize_map(Some(listed().count()))?;
-        for kind in listed() {
-            map.serialize_entry(kind.name(), self.list(kind))?;
+        for (name, list) in listed() {
+            map.serialize_entry(name, list)?;
         }
         map.end()
     }
@@ -216,16 +232,13 @@ impl Serialize for SubscriptionAck<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let optional = [self.id.is_some(), self.delayed_ms.is_some(), !self.unchanged.is_empty()];
         let present = optional.into_iter().filter(|present| *present).count();
-        let listed = || {
-            let lists = |kind: &ChannelKind| kind.is_always_listed() || !self.channels.list(*kind).is_empty();
-            ChannelKind::ALL.into_iter().filter(lists)
-        };
+        let listed = || self.channels.entries(ChannelKind::is_always_listed);
         let mut map = serializer.serialize_map(Some(listed().count() + 1 + present))?;
         if let Some(id) = self.id {
             map.serialize_entry("id", id)?;
         }
-        for kind in listed() {
-            map.serialize_entry(kind.name(), self.channels.list(kind))?;
+        for (name, list) in listed() {
+            map.serialize_entry(name, list)?;
         }
         map.serialize_entry("epoch", &self.epoch)?;
         if let Some(delayed_ms) = self.delayed_ms {

@@ -232,7 +232,6 @@ fn conflated_updates_leave_the_last_quarter_of_the_delay_line_alone() {
 fn the_delay_line_stays_within_its_bound() {
     for entries in [1, 2, 63, 64, 65, 100, 1_000] {
         let mut line = DelayLine::new(DELAY_NS, entries * size_of::<Numbered>());
-        let body = Body::VenueGap { missed: 1 };
         let (instrument, kind, source) = (InstrumentId(0), ChannelKind::Trades, SourceId(0));
         for seq in 0..3 * entries as u64 {
             line.push(Numbered {
@@ -244,7 +243,7 @@ fn the_delay_line_stays_within_its_bound() {
                     ts_event: 0,
                     ts_recv: 0,
                     flags: protocol::TickFlags::NONE,
-                    body,
+                    body: Body::VenueGap { missed: 1 },
                 },
             });
             assert!(line.capacity() <= entries, "{} of {entries}", line.capacity());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use entitlements::{ApiKey, ApiKeyRecord, Kinds};
-use protocol::{ChannelKind, format_rfc3339};
+use protocol::format_rfc3339;
 
 use super::{no_record, store, user_id};
 use crate::config::{Config, parse_duration};
@@ -29,9 +29,9 @@ pub struct KeyRequest {
 
 fn scopes(text: &str) -> Result<Kinds, String> {
     let names = text.split(',').map(str::trim);
-    names.into_iter().try_fold(Kinds::NONE, |all, name| match ChannelKind::from_name(name) {
-        Some(kind) => Ok(all.with(kind)),
-        None => Err(format!("{name:?} is none of {}", ChannelKind::ALL.map(ChannelKind::name).join(", "))),
+    names.into_iter().try_fold(Kinds::NONE, |all, name| {
+        let known = || Kinds::ALL.names().collect::<Vec<_>>().join(", ");
+        all.with_named(name).ok_or_else(|| format!("{name:?} is none of {}", known()))
     })
 }
 
@@ -96,7 +96,7 @@ impl End {
 fn lines(key: &ApiKey, user: &str, scopes: Option<Kinds>, end: Option<&End>) -> String {
     let (id, secret, mut lines) = (key.id(), key.secret(), key.to_toml());
     if let Some(scopes) = scopes {
-        let names: Vec<_> = scopes.iter().map(|kind| format!("{:?}", kind.name())).collect();
+        let names: Vec<_> = scopes.names().map(|name| format!("{name:?}")).collect();
         lines += &format!("scopes = [{}]\n", names.join(", "));
     }
     if let Some(end) = end {
@@ -113,6 +113,8 @@ fn lines(key: &ApiKey, user: &str, scopes: Option<Kinds>, end: Option<&End>) -> 
 
 #[cfg(test)]
 mod tests {
+    use protocol::ChannelKind;
+
     use super::*;
 
     #[test]

@@ -14,6 +14,9 @@ pub struct Kafka {
     pub brokers: Vec<String>,
     /// As brokers see this gateway in their logs and quotas.
     pub client_id: String,
+    /// Names this node: under it Kafka knows how far it has come. Absent: the host's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     pub security: KafkaSecurity,
     /// Login by SCRAM-SHA-512.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,18 +68,27 @@ impl KafkaSecurity {
 pub struct Topics {
     pub user_events: String,
     pub compliance_events: String,
+    pub trading_signals: String,
 }
 
 impl Topics {
     /// Each with its key in the configuration.
-    pub fn all(&self) -> [(&'static str, &str); 2] {
-        [("user_events", &self.user_events), ("compliance_events", &self.compliance_events)]
+    pub fn all(&self) -> [(&'static str, &str); 3] {
+        [
+            ("user_events", &self.user_events),
+            ("compliance_events", &self.compliance_events),
+            ("trading_signals", &self.trading_signals),
+        ]
     }
 }
 
 impl Default for Topics {
     fn default() -> Topics {
-        Topics { user_events: "user-events".to_owned(), compliance_events: "compliance-events".to_owned() }
+        Topics {
+            user_events: "user-events".to_owned(),
+            compliance_events: "compliance-events".to_owned(),
+            trading_signals: "trading-signals".to_owned(),
+        }
     }
 }
 
@@ -85,6 +97,7 @@ impl Default for Kafka {
         Kafka {
             brokers: Vec::new(),
             client_id: "signal-gateway".to_owned(),
+            node: None,
             security: KafkaSecurity::Plaintext,
             username: None,
             password_file: None,

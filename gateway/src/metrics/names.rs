@@ -118,6 +118,10 @@ metrics! {
     KafkaDelivered = "gateway_kafka_records_total" { result = "delivered" }, "Records for Kafka, by what became of them.";
     KafkaRepeated = "gateway_kafka_records_total" { result = "repeated" }, "Records for Kafka, by what became of them.";
     KafkaLost = "gateway_kafka_records_total" { result = "lost" }, "Records for Kafka, by what became of them.";
+    SignalsRead = "gateway_signals_total" { result = "read" }, "Signals out of Kafka, by what became of them.";
+    SignalsExpired = "gateway_signals_total" { result = "expired" }, "Signals out of Kafka, by what became of them.";
+    SignalsMalformed = "gateway_signals_total" { result = "malformed" }, "Signals out of Kafka, by what became of them.";
+    SignalsWithoutRoom = "gateway_signals_total" { result = "instruments_full" }, "Signals out of Kafka, by what became of them.";
     JwksFetched = "gateway_jwks_fetches_total" { result = "ok" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
     JwksNotFetched = "gateway_jwks_fetches_total" { result = "failed" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
 
@@ -177,6 +181,7 @@ metrics! {
     RetainedBytes = "gateway_retained_bytes", "Memory of the retained log.";
     DelayLineBytes = "gateway_delay_line_bytes", "Memory of held-back messages.";
     Instruments = "gateway_instruments", "Instruments known.";
+    SignalsUncommitted = "gateway_signals_uncommitted", "Signals out of Kafka whose place there is not committed yet.";
 }
 
 metrics! {

@@ -36,7 +36,7 @@ pub(crate) fn of_the_platform(names: &Topics) -> Vec<Topic> {
         topic("market-data-raw", 24, days(7), "lz4"),
         topic("market-data-processed", 12, days(30), "lz4"),
         topic("raw-signals", 12, days(7), "lz4"),
-        topic("trading-signals", 12, days(7), "lz4"),
+        topic(&names.trading_signals, 12, days(7), "lz4"),
         topic("signal-stats", 12, Kept::Newest, "producer"),
         topic("news-sentiment-stream", 8, days(30), "gzip"),
         topic("insider-trading-events", 4, days(365), "gzip"),

@@ -66,9 +66,9 @@ impl Session {
         close(turn.hub, turn.key, code)
     }
 
-    fn decide_again(&self, turn: &mut Turn<'_>) {
+    fn decide_again(&mut self, turn: &mut Turn<'_>) {
         let context = turn.context;
-        let subscribed: Vec<_> = turn.hub.subscriptions(turn.key).collect();
+        let subscribed: Vec<_> = turn.hub.subscriptions(turn.key).filter(|(kind, _)| !kind.is_signals()).collect();
         let (mut refusals, mut granted): (_, Vec<Grant>) = (Vec::new(), Vec::new());
         let channels_max = self.principal.limits().channels;
         for (kind, selector) in subscribed {
@@ -95,10 +95,12 @@ impl Session {
         }
         // Those of one instrument before a `*` that covers them, so that they go on where they are.
         granted.sort_by_key(|grant| grant.channel().selector == Selector::All);
+        let channels = granted.len();
         for grant in granted {
             turn.hub.regrant(turn.key, grant, turn.now.mono_ms);
         }
         send_refusals(&refusals, &[], None, turn);
+        self.decide_signals_again(channels, turn);
     }
 
     /// A token on a session that is signed in.

@@ -60,12 +60,25 @@ fn reads_subscriptions() {
             id: Some(RequestId::Unsigned(7)),
             action: Action::Subscribe(Subscription {
                 items: vec![item(Quotes, "*"), item(Trades, "BTC/USD"), item(Trades, "AAPL")],
+                signals: vec![],
                 unknown_channels: vec![],
                 since: Some(Since {
                     epoch: 1_763_654_400_123,
                     positions: vec![(Bars, "AAPL".into(), 0), (Trades, "BTC/USD".into(), 1_041)],
                 }),
                 max_rate: Some(5.0),
+            }),
+        }),
+    );
+    let signals = ["@CRYPTO", "BTC/USD", "*"].map(str::to_owned).to_vec();
+    check(
+        r#"{"action":"subscribe","signals":["@crypto"," btc/usd","BTC/USD","*"],"signals.crypto":["*"]}"#,
+        Ok(Request {
+            id: None,
+            action: Action::Subscribe(Subscription {
+                signals,
+                unknown_channels: vec!["signals.crypto".into()],
+                ..Subscription::default()
             }),
         }),
     );
@@ -77,6 +90,7 @@ fn reads_subscriptions() {
             id: None,
             action: Action::Subscribe(Subscription {
                 items: vec![item(Trades, "AAPL")],
+                signals: vec![],
                 unknown_channels: vec!["statuses".into()],
                 ..Subscription::default()
             }),

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use serde_json::Value;
+
 use crate::encode::{Stamp, taker};
 use crate::{Bar, Decimal, Indicators, Interval, Quote, TickFlags, Trade, format_rfc3339};
 
@@ -81,6 +83,25 @@ pub(super) fn venue_gap(symbol: &str, channel: &str, missed: u64, stamp: Stamp, 
     end(stamp, out);
 }
 
+/// All but the end of a document.
+pub(super) fn document<'a>(
+    tag: &str,
+    symbol: &str,
+    fields: impl Iterator<Item = (&'a String, &'a Value)>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(br#"[{"T":"#);
+    text(tag, out);
+    out.extend_from_slice(br#","S":"#);
+    text(symbol, out);
+    for (key, value) in fields {
+        out.push(b',');
+        text(key, out);
+        // Writing into a vector does not fail.
+        let _ = write!(out, ":{value}");
+    }
+}
+
 /// What is told only where it is so.
 fn flags(flags: TickFlags, out: &mut Vec<u8>) {
     if flags.outlier {
@@ -92,7 +113,7 @@ fn flags(flags: TickFlags, out: &mut Vec<u8>) {
 }
 
 /// The keys that every message ends with: venue time, receive time, sequence.
-fn end(stamp: Stamp, out: &mut Vec<u8>) {
+pub(super) fn end(stamp: Stamp, out: &mut Vec<u8>) {
     out.extend_from_slice(br#","t":""#);
     format_rfc3339(stamp.ts_event, out);
     out.extend_from_slice(br#"","rx":"#);

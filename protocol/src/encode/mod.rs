@@ -4,9 +4,11 @@
 //! digits, no allocation but the growth of `out`, no intermediate tree. Each appends one server frame that holds
 //! an array of one message. Control messages, which are rare and varied, are in `message`.
 
+mod document;
 mod json;
 mod msgpack;
 
+pub use document::{DOCUMENT_FIELDS_MAX, Document, TooManyFields};
 pub(crate) use msgpack::{TIMESTAMP_TYPE, timestamp_bytes};
 
 use crate::frame::{Opcode, encode_frame_with};

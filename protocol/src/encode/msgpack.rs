@@ -3,6 +3,8 @@
 //!
 //! The formats are those of <https://github.com/msgpack/msgpack/blob/master/spec.md>, each in its shortest form.
 
+use serde_json::Value;
+
 use crate::encode::{Stamp, taker};
 use crate::{Bar, Decimal, Indicators, Interval, Quote, TickFlags, Trade};
 
@@ -81,6 +83,25 @@ pub(super) fn venue_gap(symbol: &str, channel: &str, missed: u64, stamp: Stamp, 
     end(stamp, out);
 }
 
+/// All but the end of a document.
+pub(super) fn document<'a>(
+    tag: &str,
+    symbol: &str,
+    count: usize,
+    fields: impl Iterator<Item = (&'a String, &'a Value)>,
+    out: &mut Vec<u8>,
+) {
+    // `DOCUMENT_FIELDS_MAX`, 2 and 3 are below 256.
+    start(tag, 2 + count as u8 + END_ENTRIES, out);
+    entry("S", symbol, out);
+    for (key, value) in fields {
+        text(key, out);
+        if let Err(error) = rmp_serde::encode::write_named(out, value) {
+            panic!("Invariant: a JSON value can always be packed ({error})");
+        }
+    }
+}
+
 /// An array of one map of `entries`, of which the first is `T`.
 fn start(tag: &str, entries: u8, out: &mut Vec<u8>) {
     if entries < 16 {
@@ -104,7 +125,7 @@ fn flags(flags: TickFlags, out: &mut Vec<u8>) {
     }
 }
 
-fn end(stamp: Stamp, out: &mut Vec<u8>) {
+pub(super) fn end(stamp: Stamp, out: &mut Vec<u8>) {
     text("t", out);
     timestamp(stamp.ts_event, out);
     match u64::try_from(stamp.ts_recv) {
