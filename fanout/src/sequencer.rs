@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use protocol::{
-    Bar, ChannelId, ChannelKind, Class, Document, Encoding, Freshness, Indicators, InstrumentId, InstrumentTable, Interval,
-    Quote, SourceId, Stamp, TickFlags, Trade, encode_bar, encode_indicators, encode_quote, encode_trade,
+    Bar, ChannelId, ChannelKind, Class, Document, Encoding, Freshness, Indicators, InstrumentId, InstrumentTable,
+    Interval, Quote, SourceId, Stamp, TickFlags, Trade, encode_bar, encode_indicators, encode_quote, encode_trade,
     encode_venue_gap,
 };
 

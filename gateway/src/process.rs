@@ -201,12 +201,7 @@ impl Gateway {
         });
         let stand_in = sequencing.clone();
         doorbell.set_stand_in(move || stand_in.stand_in());
-        let waiting = Waiting {
-            doorbell: doorbell.clone(),
-            interest,
-            signals: signal_queue,
-            finish: finish.clone(),
-        };
+        let waiting = Waiting { doorbell: doorbell.clone(), interest, signals: signal_queue, finish: finish.clone() };
         let sequencer = std::thread::Builder::new().name("sequencer".into()).spawn(move || sequencing.run(&waiting))?;
         let signals = inlet
             .map(|inlet| {

@@ -37,7 +37,8 @@ impl Asked {
             return None;
         }
         let known = instruments.find(symbol);
-        let learn = || (instruments.len() < instruments.capacity() / 2).then(|| instruments.learn(symbol).ok()).flatten();
+        let learn =
+            || (instruments.len() < instruments.capacity() / 2).then(|| instruments.learn(symbol).ok()).flatten();
         known.or_else(learn).map(Asked::Symbol)
     }
 
@@ -181,8 +182,11 @@ impl Session {
         let (now_s, now_ms) = (turn.now.wall_s(), turn.now.mono_ms);
         let mut before: HashSet<_> = turn.hub.subscriptions(turn.key).filter(|(kind, _)| kind.is_signals()).collect();
         let mut wanted = HashSet::new();
-        let mut grants: Vec<Grant> =
-            self.asked_signals().iter().flat_map(|asked| asked.grants(&self.principal, now_s).unwrap_or_default()).collect();
+        let mut grants: Vec<Grant> = self
+            .asked_signals()
+            .iter()
+            .flat_map(|asked| asked.grants(&self.principal, now_s).unwrap_or_default())
+            .collect();
         // Those of one instrument before a `*` that covers them, so that they go on where they are.
         grants.sort_by_key(|grant| grant.channel().selector == Selector::All);
         for grant in grants {

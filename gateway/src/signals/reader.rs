@@ -184,7 +184,12 @@ impl Reader {
                 self.stop.wait_until(look_at);
                 continue;
             }
-            self.read();
+            if let Err(error) = self.read() {
+                // Kafka's client goes on trying by itself, and says so more often than anybody would read.
+                tracing::debug!(%error, "signals cannot be read");
+                self.reach.away(error);
+                look_at = look_at.min(Instant::now() + AGAIN);
+            }
             if Instant::now() >= commit_at {
                 self.commit(CommitMode::Async);
                 commit_at = Instant::now() + COMMIT;
@@ -229,30 +234,26 @@ impl Reader {
     }
 
     /// Takes what has come, for a while at most.
-    fn read(&mut self) {
+    fn read(&mut self) -> Result<(), KafkaError> {
         let mut wait = IDLE;
         for _ in 0..QUEUE {
             let (partition, next, update) = match self.consumer.poll(wait) {
-                None => return,
-                Some(Err(error)) => {
-                    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-                        tracing::warn!(%error, "signals cannot be read");
-                    }
-                    return;
-                }
+                None => return Ok(()),
+                Some(Err(error)) => return Err(error),
                 Some(Ok(record)) => (record.partition(), record.offset() + 1, self.update_of(&record)),
             };
             self.reach.up();
             wait = Duration::ZERO;
             if let Some(update) = update {
                 if !self.give(update) {
-                    return;
+                    return Ok(());
                 }
                 self.given += 1;
             }
             // What is not for the clients is done with as soon as what came before it is.
             self.waiting.push_back(Given { count: self.given, partition, next });
         }
+        Ok(())
     }
 
     /// What a record says; `None` where it is of no use, which is counted.

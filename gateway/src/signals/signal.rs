@@ -74,7 +74,8 @@ impl Signal {
             let expected = "one of ai_model, analyst, algorithm, sentiment";
             return Err(SignalError::Wrong { field: "source_type", expected });
         }
-        let confidence = number(&fields, "confidence_level")?.ok_or(SignalError::Missing { field: "confidence_level" })?;
+        let confidence =
+            number(&fields, "confidence_level")?.ok_or(SignalError::Missing { field: "confidence_level" })?;
         if !(0.0..=100.0).contains(&confidence) {
             return Err(SignalError::Wrong { field: "confidence_level", expected: "from 0 to 100" });
         }

@@ -71,8 +71,12 @@ mod tests {
     use crate::TickFlags;
     use crate::frame::server_frame;
 
-    const STAMP: Stamp =
-        Stamp { seq: 7, ts_event: 1_790_733_794_331_000_000, ts_recv: 1_790_733_794_340_111_222, flags: TickFlags::NONE };
+    const STAMP: Stamp = Stamp {
+        seq: 7,
+        ts_event: 1_790_733_794_331_000_000,
+        ts_recv: 1_790_733_794_340_111_222,
+        flags: TickFlags::NONE,
+    };
 
     fn fields(value: Value) -> Map<String, Value> {
         match value {
@@ -96,13 +100,12 @@ mod tests {
         let mut frame = Vec::new();
         document.encode(Encoding::MessagePack, STAMP, &mut frame);
         let packed = server_frame(&frame).unwrap().1.to_vec();
-        assert_eq!(packed[..3], [0x91, 0xde, 0]);
-        assert_eq!(usize::from(packed[3]), 8);
+        assert_eq!(packed[..2], [0x91, 0x88]);
         let from_text: Value = serde_json::from_str(&text).unwrap();
         let position = packed.windows(3).position(|window| window == [0xa1, b't', 0xd7]).unwrap();
         // The timestamp is an extension, which a plain value has no place for.
         let mut plain = packed[..position].to_vec();
-        plain[3] = 5;
+        plain[1] = 0x85;
         let from_packed: Value = rmp_serde::from_slice(&plain).unwrap();
         for key in ["T", "S", "id", "entry_price", "analysis_data"] {
             assert_eq!(from_packed[0][key], from_text[0][key], "{key}");
