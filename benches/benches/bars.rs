@@ -202,11 +202,11 @@ fn memory(_: &mut Criterion) {
     let mut hub = Hub::new(config, table, interest, 0);
     let value = Body::Indicators(indicators.on_bar(InstrumentId(0), Interval::Minute, &bar()));
     for id in ids() {
-        for kind in ChannelKind::ALL {
+        for kind in ChannelKind::ALL.into_iter().filter(|kind| !kind.is_signals()) {
             let body = match kind.name().split('.').next() {
                 Some("trades") => Body::Trade(trade()),
                 Some("quotes") => Body::Quote(benches::quote()),
-                Some("indicators") => value,
+                Some("indicators") => value.clone(),
                 _ => Body::Bar(bar()),
             };
             let (source, ts_event, ts_recv) = (SourceId(0), NOW_NS, 0);

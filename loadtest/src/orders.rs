@@ -210,8 +210,9 @@ impl ChannelName {
         }
     }
 
-    pub const fn of(kind: ChannelKind) -> ChannelName {
-        match kind {
+    /// `None` of what the harness does not subscribe to.
+    pub const fn of(kind: ChannelKind) -> Option<ChannelName> {
+        Some(match kind {
             ChannelKind::Trades => ChannelName::Trades,
             ChannelKind::Quotes => ChannelName::Quotes,
             ChannelKind::Bars => ChannelName::Bars,
@@ -230,7 +231,11 @@ impl ChannelName {
             ChannelKind::Indicators1h => ChannelName::Indicators1h,
             ChannelKind::Indicators4h => ChannelName::Indicators4h,
             ChannelKind::Indicators1d => ChannelName::Indicators1d,
-        }
+            ChannelKind::SignalsEquity
+            | ChannelKind::SignalsForex
+            | ChannelKind::SignalsCrypto
+            | ChannelKind::SignalsCommodity => return None,
+        })
     }
 }
 

@@ -9,8 +9,8 @@ use protocol::frame::server_frame;
 use protocol::message::{ErrorMessage, FeedState, Gap, GapReason, Heartbeat, Position, Session};
 use protocol::message::{SubscriptionAck, SymbolLists};
 use protocol::{
-    Bar, Bollinger, ChannelKind, CloseCode, Decimal, Encoding, ErrorCode, Indicators, Interval, Macd, Quote, Rsi,
-    RsiSignal, ServerMessage, Side, Stamp, Trade, encode_bar, encode_indicators, encode_quote, encode_trade,
+    Bar, Bollinger, ChannelKind, CloseCode, Decimal, Document, Encoding, ErrorCode, Indicators, Interval, Macd, Quote,
+    Rsi, RsiSignal, ServerMessage, Side, Stamp, Trade, encode_bar, encode_indicators, encode_quote, encode_trade,
     encode_venue_gap,
 };
 
@@ -114,6 +114,12 @@ fn data_messages() -> Vec<String> {
         atr: Some(14.375),
         adx: Some(22.5),
     };
+    let fields = serde_json::json!({
+        "category": "crypto", "confidence_level": 88.5, "entry_price": "83425.9600",
+        "expires_at": "2026-09-30T03:03:14Z", "generated_at": "2026-09-30T02:03:14.331644Z",
+        "id": "0b9f1c1e-6f0a-4d5e-9a51-2f4c8f6f0a11", "signal_type": "buy", "source_type": "ai_model",
+    });
+    let signal = Document::new("signal", "BTC/USD", fields.as_object().unwrap()).unwrap();
     vec![
         text(|out| encode_trade(json, "BTC/USD", "COINBASE", &trade, stamp(17), out)),
         text(|out| encode_quote(json, "BTC/USD", &quote, stamp(205), out)),
@@ -124,6 +130,7 @@ fn data_messages() -> Vec<String> {
         text(|out| encode_bar(json, "BTC/USD", ChannelKind::Bars5s, &seconds, 36, 1_790_733_839_988_123_456, out)),
         text(|out| encode_indicators(json, "BTC/USD", Interval::Minute, &indicators, 61, stamp(0).ts_recv, out)),
         text(|out| encode_venue_gap(json, "BTC/USD", ChannelKind::Trades, 12, stamp(18), out)),
+        text(|out| signal.encode(json, stamp(4), out)),
     ]
 }
 
@@ -142,6 +149,8 @@ fn control_messages() -> Vec<String> {
     let seq = [position(Trades, "BTC/USD", 17), position(Trades, "ETH/USD", 9), position(Bars, "BTC/USD", 3)];
     let gap = Gap { channel: Trades, symbol: "BTC/USD", from: 1_042, to: Some(1_100), reason: GapReason::Retention };
     let epoch = 1_763_654_400_123;
+    let mut signals = SymbolLists::default();
+    ["@CRYPTO", "AAPL"].into_iter().for_each(|symbol| signals.push_signals(symbol));
     let messages = [
         ServerMessage::connected(),
         ServerMessage::authenticated(Session {
@@ -164,6 +173,13 @@ fn control_messages() -> Vec<String> {
             epoch,
             delayed_ms: Some(10_000),
             unchanged: lists(&[(Trades, "BTC/USD")]),
+        }),
+        ServerMessage::Subscription(SubscriptionAck {
+            id: Some(&id_9),
+            channels: signals,
+            epoch,
+            delayed_ms: None,
+            unchanged: SymbolLists::default(),
         }),
         ServerMessage::Error(ErrorMessage {
             id: Some(&id_7),
@@ -239,6 +255,7 @@ fn every_kind_of_message_has_an_example() {
         "heartbeat",
         "indicators",
         "q",
+        "signal",
         "subscription",
         "success",
         "t",
@@ -267,7 +284,8 @@ fn what_the_client_sends_is_understood() {
             actions.insert(match request.action {
                 command::Action::Auth(_) => "auth",
                 command::Action::Subscribe(subscription) | command::Action::Unsubscribe(subscription) => {
-                    assert!(!subscription.items.is_empty() && subscription.unknown_channels.is_empty(), "{line}");
+                    let asked = subscription.items.len() + subscription.signals.len();
+                    assert!(asked > 0 && subscription.unknown_channels.is_empty(), "{line}");
                     assert_eq!(subscription.since.is_some(), value.get("since").is_some(), "{line}");
                     assert_eq!(subscription.max_rate, value["max_rate"].as_f64(), "{line}");
                     if value["action"] == "subscribe" { "subscribe" } else { "unsubscribe" }

@@ -42,8 +42,9 @@ impl Worker {
         let mut marks = Vec::new();
         for board in &self.shared.boards {
             for (key, last) in board.iter().filter(|(key, _)| key.kind().class() == Class::Sequenced) {
+                let Some(channel) = ChannelName::of(key.kind()) else { continue };
                 let symbol = self.shared.symbols.name(key.symbol()).to_owned();
-                marks.push(Mark { epoch: board.epoch, channel: ChannelName::of(key.kind()), symbol, last });
+                marks.push(Mark { epoch: board.epoch, channel, symbol, last });
             }
         }
         marks
