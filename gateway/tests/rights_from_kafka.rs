@@ -304,3 +304,50 @@ fn nothing_is_skipped_while_redis_is_away() {
     next.await_metric(&result("applied"), |applied| applied == 6.0);
     wait_until("the changes to be committed", || platform.lag() == 0);
 }
+
+#[test]
+fn a_fleet_takes_each_change_once_and_goes_on_with_fewer() {
+    let Some(mut platform) = Platform::start() else { return };
+    let (one, other) = (platform.gateway(), platform.gateway());
+    let changes = 40;
+    // Of many rows, which fall into both partitions.
+    let tell = |platform: &Platform, lsn: u64, tier: &str| {
+        for number in 0..changes {
+            let row = json!({"id": number, "user_id": format!("user-{number}"), "plan": tier, "status": "active"});
+            let envelope = json!({"op": "c", "after": row, "source": {"lsn": lsn}, "ts_ms": 1});
+            platform.tell(SUBSCRIPTIONS, &number.to_string(), &envelope);
+        }
+    };
+    let all_are = |platform: &Platform, tier: &str, version: u64| {
+        for number in 0..changes {
+            platform.await_record(&format!("user-{number}"), json!({"tier": tier, "version": version}));
+        }
+    };
+    let sum = |name: &str| one.metric(&result(name)) + other.metric(&result(name));
+    tell(&platform, 1, "premium");
+    all_are(&platform, "premium", 1);
+    wait_until("the changes to be committed", || platform.lag() == 0);
+    assert_eq!((sum("applied"), sum("old")), (f64::from(changes), 0.0));
+
+    one.drain();
+    tell(&platform, 2, "enterprise");
+    all_are(&platform, "enterprise", 2);
+
+    // Kafka goes away and comes back, and the gateway says so.
+    let is_warned = |gateway: &Running| fetch(gateway.admin, "/readyz").1.contains(r#"{"check":"kafka_rights""#);
+    wait_until("Kafka to be known", || !is_warned(&other));
+    platform.cluster.kill(0);
+    wait_until("Kafka to be away", || is_warned(&other));
+    platform.cluster.start_again(0);
+    tell(&platform, 3, "free");
+    all_are(&platform, "free", 3);
+    wait_until("Kafka to be up", || !is_warned(&other));
+
+    // Whoever ends while it is away does not wait for it.
+    platform.cluster.kill(0);
+    wait_until("Kafka to be away", || is_warned(&other));
+    let since = Instant::now();
+    other.drain();
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+    println!("drained without Kafka in {:?}", since.elapsed());
+}
