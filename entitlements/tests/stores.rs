@@ -18,6 +18,7 @@ use entitlements::{
     Store, Subject, Tier, TokenHash, TokenHashes, User, Users, parse_network,
 };
 use futures_util::future::join_all;
+use serde_json::Value;
 use support::{Sentinels, Server, cluster, is_here, wait_until};
 use tls::Authority;
 
@@ -382,6 +383,22 @@ fn changes(server: &Server, one: &Arc<Redis>, two: &Arc<Redis>) {
     assert_eq!(
         ["signal_categories", "plan", "max_channels", "version"].map(field),
         [r#"["crypto"]"#, "gold", "5", "1"]
+    );
+    // Somebody's own field changes together with the rest, or nothing does.
+    let count = |before: Option<&User>, own: Option<&Value>| {
+        let count = own.and_then(Value::as_u64).unwrap_or(0) + 1;
+        let user = with_channels(before, 5)?;
+        Ok::<_, Box<dyn std::error::Error>>((count < 3).then(|| (user, Value::from(count))))
+    };
+    let version = || block_on(one.change_with(dora, "count", count)).unwrap().map(|user| user.version);
+    assert_eq!([version(), version(), version()], [Some(2), Some(3), None]);
+    assert_eq!(["count", "plan", "version"].map(field), ["2", "gold", "3"]);
+    server.cli(&["SET", key, r#"{"tier":"premium","status":"active","version":3,"plan":"gold","max_channels":5}"#]);
+    assert_eq!([version(), version(), version()], [Some(4), Some(5), None]);
+    let kept = server.cli(&["GET", key]);
+    assert!(
+        kept.contains(r#""plan":"gold""#) && kept.contains(r#""count":2"#) && kept.contains(r#""version":5"#),
+        "{kept}"
     );
     // Others come in between: each change is made, and none is undone.
     let (before, changers) = (block_on(one.record(dora)).unwrap().unwrap().version, 8);

@@ -36,6 +36,7 @@ use crate::platform::audit::{Audit, Sink};
 use crate::platform::courier::Courier;
 use crate::platform::dead_letters::DeadLetterFile;
 use crate::platform::kafka::{self, Reach};
+use crate::platform::rights::{Rights, RightsThread};
 use crate::platform::spool::{self, SpoolWriter};
 use crate::roster::LiveSessions;
 use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
@@ -66,6 +67,8 @@ pub struct Gateway {
     bells: Vec<Arc<Bell>>,
     sources: Vec<JoinHandle<()>>,
     dead_letters: Option<JoinHandle<()>>,
+    /// Takes changes of rights from Kafka, where there is one and the rights are in Redis.
+    rights: Option<RightsThread>,
     /// In the order in which they end.
     audit: Vec<JoinHandle<()>>,
     signals: Option<JoinHandle<()>>,
@@ -116,6 +119,7 @@ impl Gateway {
             let reach = signals_reach.clone();
             checks.push(Check::warning("signals", move || reach.check()));
         }
+        let rights = rights_from_kafka(config, &entrance.users, &metrics, &mut checks)?;
         let admin_state = AdminState::new(config, metrics.clone(), checks, feeds.views());
         let doorbell = Arc::new(Doorbell::new(match config.sequencer.wait {
             Wait::Park => WaitStrategy::Park,
@@ -228,6 +232,7 @@ impl Gateway {
             certificates.map(|files| Watch::start(files, metrics.register("certificates"))).transpose()?;
         let token_keys =
             entrance.jwks.clone().map(|jwks| Refresher::start(jwks, entrance.door.tokens().clone())).transpose()?;
+        let rights = rights.map(Rights::spawn).transpose()?;
         let admin = admin.serve(admin_state.clone())?;
         admin_state.enter(Phase::Serving);
         tracing::info!(?clients, ?tls_clients, admin = ?admin_addresses, shards, feeds = ?venues, "serving");
@@ -250,6 +255,7 @@ impl Gateway {
             bells,
             sources,
             dead_letters,
+            rights,
             audit: audit_threads,
             signals,
             sequencer,
@@ -323,7 +329,7 @@ impl Gateway {
     /// the clients are let go.
     pub fn drain(self) {
         tracing::info!("draining");
-        drop((self.certificates, self.token_keys));
+        drop((self.certificates, self.token_keys, self.rights));
         self.state.enter(Phase::Draining);
         self.context.draining.store(true, Ordering::Relaxed);
         self.bells.iter().for_each(|bell| bell.ring());
@@ -474,6 +480,23 @@ fn send_to_kafka(
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Joins those who take changes of rights from Kafka, where there is one and the rights are in Redis.
+fn rights_from_kafka(
+    config: &Config,
+    users: &UserStore,
+    metrics: &Metrics,
+    checks: &mut Vec<Check>,
+) -> anyhow::Result<Option<Rights>> {
+    let UserStore::Redis(store) = users else { return Ok(None) };
+    if !config.kafka.is_used() {
+        return Ok(None);
+    }
+    let reach = Arc::new(Reach::new());
+    let rights = Rights::open(&config.kafka, store.clone(), reach.clone(), metrics.register("kafka_rights"))?;
+    checks.push(Check::warning("kafka_rights", move || reach.check()));
+    Ok(Some(rights))
 }
 
 fn join(thread: JoinHandle<()>, name: &str) {

@@ -26,7 +26,7 @@ const CREATION: Duration = Duration::from_secs(60);
 
 #[derive(Subcommand, Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Connect, and say which brokers there are and whether the topics that the gateway writes to are
+    /// Connect, and say which brokers there are and whether the topics are that the gateway reads and writes
     Check,
     /// Create the platform's topics, with their partitions, retention and compression; those that are there stay as they are
     CreateTopics {
@@ -94,7 +94,9 @@ fn check(config: &Config, metadata: &Metadata) -> anyhow::Result<String> {
         writeln!(text, "broker  {} at {}:{}", broker.id(), broker.host(), broker.port())?;
     }
     let mut wrong = Vec::new();
-    for (_, name) in config.kafka.topics.all() {
+    let topics = &config.kafka.topics;
+    let of_rights = topics.of_rights().into_iter().filter(|_| config.entitlements.redis.is_used());
+    for (_, name) in topics.of_audit().into_iter().chain(of_rights) {
         let partitions = metadata.topics().iter().find(|topic| topic.name() == name).map(|topic| topic.partitions());
         match partitions {
             None => wrong.push(format!("{name} is missing")),

@@ -38,6 +38,9 @@ pub struct Kafka {
     /// Bound of it. Beyond, the oldest is lost.
     #[serde(with = "units::bytes")]
     pub spool_bytes_max: usize,
+    /// Group in which the gateways of a fleet share the changes of rights; absent: the client id and `-rights`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rights_group: Option<String>,
     pub topics: Topics,
 }
 
@@ -69,16 +72,33 @@ pub struct Topics {
     pub user_events: String,
     pub compliance_events: String,
     pub trading_signals: String,
+    pub payment_events: String,
+    pub user_subscriptions: String,
+    pub signal_subscriptions: String,
+    pub users: String,
+    pub dead_letter: String,
 }
 
 impl Topics {
-    /// Each with its key in the configuration.
-    pub fn all(&self) -> [(&'static str, &str); 3] {
+    /// What the audit is written to, each with its key in the configuration.
+    pub fn of_audit(&self) -> [(&'static str, &str); 2] {
+        [("user_events", &self.user_events), ("compliance_events", &self.compliance_events)]
+    }
+
+    /// What changes of rights are read from, and where those go that cannot be understood.
+    pub fn of_rights(&self) -> [(&'static str, &str); 5] {
         [
-            ("user_events", &self.user_events),
-            ("compliance_events", &self.compliance_events),
-            ("trading_signals", &self.trading_signals),
+            ("payment_events", &self.payment_events),
+            ("user_subscriptions", &self.user_subscriptions),
+            ("signal_subscriptions", &self.signal_subscriptions),
+            ("users", &self.users),
+            ("dead_letter", &self.dead_letter),
         ]
+    }
+
+    pub fn all(&self) -> Vec<(&'static str, &str)> {
+        let signals = [("trading_signals", self.trading_signals.as_str())];
+        self.of_audit().into_iter().chain(self.of_rights()).chain(signals).collect()
     }
 }
 
@@ -88,6 +108,11 @@ impl Default for Topics {
             user_events: "user-events".to_owned(),
             compliance_events: "compliance-events".to_owned(),
             trading_signals: "trading-signals".to_owned(),
+            payment_events: "payment-events".to_owned(),
+            user_subscriptions: "cdc.finance.user_subscriptions".to_owned(),
+            signal_subscriptions: "cdc.signals.signal_subscriptions".to_owned(),
+            users: "cdc.user_management.users".to_owned(),
+            dead_letter: "gateway-dead-letter".to_owned(),
         }
     }
 }
@@ -106,6 +131,7 @@ impl Default for Kafka {
             key_file: None,
             spool: None,
             spool_bytes_max: 1 << 30,
+            rights_group: None,
             topics: Topics::default(),
         }
     }
@@ -115,5 +141,10 @@ impl Kafka {
     /// Whether there is one.
     pub fn is_used(&self) -> bool {
         !self.brokers.is_empty()
+    }
+
+    /// The group in which the gateways of a fleet share the changes of rights.
+    pub fn rights_group(&self) -> String {
+        self.rights_group.clone().unwrap_or_else(|| format!("{}-rights", self.client_id))
     }
 }

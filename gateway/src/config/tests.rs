@@ -287,6 +287,7 @@ fn the_example_has_every_key() {
         && config.kafka.certificate_file.is_some()
         && config.kafka.key_file.is_some()
         && config.kafka.spool.is_some()
+        && config.kafka.rights_group.is_some()
         && entitlements.issuer.is_some()
         && entitlements.audience.is_some()
         && config.server.tls.certificate_file.is_some()

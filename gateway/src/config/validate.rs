@@ -327,6 +327,7 @@ impl Config {
             found.require(false, "kafka.brokers", format_args!("`{broker}` is no HOST:PORT"));
         }
         found.require(!kafka.client_id.is_empty(), "kafka.client_id", "is empty");
+        found.require(!kafka.rights_group().is_empty(), "kafka.rights_group", "is empty");
         let (login, tls) = (kafka.security.has_login(), kafka.security.has_tls());
         for (key, is_there) in
             [("kafka.username", kafka.username.is_some()), ("kafka.password_file", kafka.password_file.is_some())]
@@ -343,14 +344,14 @@ impl Config {
         }
         let both = kafka.certificate_file.is_some() == kafka.key_file.is_some();
         found.require(both, "kafka.certificate_file", "and key_file belong together");
-        for (name, topic) in kafka.topics.all() {
+        let topics = kafka.topics.all();
+        for (i, (name, topic)) in topics.iter().enumerate() {
+            let twice = topics[..i].iter().find(|(_, other)| other == topic);
+            let (key, other) = (format!("kafka.topics.{name}"), twice.map_or("", |(other, _)| other));
+            found.require(twice.is_none(), &key, format_args!("is the topic of {other} as well"));
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-            let is_name = (1..=249).contains(&topic.len()) && topic.bytes().all(fits) && ![".", ".."].contains(&topic);
-            found.require(
-                is_name,
-                &format!("kafka.topics.{name}"),
-                "is no name of a topic: 1 to 249 of a-z, A-Z, 0-9, . _ -",
-            );
+            let is_name = (1..=249).contains(&topic.len()) && topic.bytes().all(fits) && ![".", ".."].contains(topic);
+            found.require(is_name, &key, "is no name of a topic: 1 to 249 of a-z, A-Z, 0-9, . _ -");
         }
     }
 

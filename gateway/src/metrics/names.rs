@@ -122,6 +122,11 @@ metrics! {
     SignalsExpired = "gateway_signals_total" { result = "expired" }, "Signals out of Kafka, by what became of them.";
     SignalsMalformed = "gateway_signals_total" { result = "malformed" }, "Signals out of Kafka, by what became of them.";
     SignalsWithoutRoom = "gateway_signals_total" { result = "instruments_full" }, "Signals out of Kafka, by what became of them.";
+    RightsApplied = "gateway_rights_records_total" { result = "applied" }, "Changes of users' rights that came from Kafka, by what became of them.";
+    RightsOld = "gateway_rights_records_total" { result = "old" }, "Changes of users' rights that came from Kafka, by what became of them.";
+    RightsEmpty = "gateway_rights_records_total" { result = "empty" }, "Changes of users' rights that came from Kafka, by what became of them.";
+    RightsDeadLetter = "gateway_rights_records_total" { result = "dead_letter" }, "Changes of users' rights that came from Kafka, by what became of them.";
+    RightsLost = "gateway_rights_records_total" { result = "lost" }, "Changes of users' rights that came from Kafka, by what became of them.";
     JwksFetched = "gateway_jwks_fetches_total" { result = "ok" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
     JwksNotFetched = "gateway_jwks_fetches_total" { result = "failed" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
 

@@ -48,11 +48,11 @@ pub(crate) fn of_the_platform(names: &Topics) -> Vec<Topic> {
         topic("user-segments", 12, Kept::Default, "producer"),
         topic("signal-deliveries", 12, days(365), "producer"),
         topic(&names.compliance_events, 6, days(90), "gzip"),
-        topic("payment-events", 6, days(90), "gzip"),
-        topic("cdc.finance.user_subscriptions", 6, Kept::Default, "producer"),
-        topic("cdc.signals.signal_subscriptions", 6, Kept::Default, "producer"),
-        topic("cdc.user_management.users", 6, Kept::Default, "producer"),
-        topic("gateway-dead-letter", 3, days(30), "producer"),
+        topic(&names.payment_events, 6, days(90), "gzip"),
+        topic(&names.user_subscriptions, 6, Kept::Default, "producer"),
+        topic(&names.signal_subscriptions, 6, Kept::Default, "producer"),
+        topic(&names.users, 6, Kept::Default, "producer"),
+        topic(&names.dead_letter, 3, days(30), "producer"),
     ]
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use redis::Script;
+use serde_json::{Map, Value};
 
 use super::names::{CHANGES, IP_BLOCKLIST};
 use super::{Kept, Redis};
@@ -36,6 +37,31 @@ pub enum ChangeError {
     Overtaken,
 }
 
+/// A field of a record that is not ours, and what it holds.
+type Own = (&'static str, Value);
+
+impl Kept {
+    /// A field that is not ours: of a hash, the JSON in its text.
+    fn field(&self, name: &str) -> Option<Value> {
+        match self {
+            Kept::Text(json) => serde_json::from_slice::<Map<String, Value>>(json).ok()?.remove(name),
+            Kept::Hash(fields) => {
+                let (pairs, _) = fields.as_chunks::<2>();
+                let [_, value] = pairs.iter().find(|[field, _]| field == name.as_bytes())?;
+                serde_json::from_slice(value).ok()
+            }
+            Kept::Other => None,
+        }
+    }
+}
+
+/// A record in JSON with one more field.
+fn with_own(json: &str, (name, value): &Own) -> String {
+    let mut record: Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    record.insert((*name).to_owned(), value.clone());
+    Value::Object(record).to_string()
+}
+
 impl Redis {
     /// A user's record as it is now.
     ///
@@ -57,12 +83,42 @@ impl Redis {
         version: Option<u64>,
         change: impl Fn(Option<&User>) -> Result<User, E>,
     ) -> Result<User, E> {
+        let changed = self.attempt::<E>(id, version, |before, _| Ok(Some((change(before)?, None))));
+        changed.await?.ok_or_else(|| E::from(ChangeError::Overtaken))
+    }
+
+    /// The same, for who keeps something of its own in the record, in the field `own`, which changes together with it: `change` is
+    /// given both as they are there, and where it returns `None`, both stay.
+    ///
+    /// # Errors
+    /// As [`Redis::change`].
+    pub async fn change_with<E: From<StoreError> + From<ChangeError>>(
+        &self,
+        id: &Arc<str>,
+        own: &'static str,
+        change: impl Fn(Option<&User>, Option<&Value>) -> Result<Option<(User, Value)>, E>,
+    ) -> Result<Option<User>, E> {
+        let changed = self.attempt::<E>(id, None, |before, kept| {
+            let there = kept.and_then(|kept| kept.field(own));
+            let changed = change(before, there.as_ref())?;
+            Ok(changed.map(|(user, value)| (user, Some((own, value)))))
+        });
+        changed.await
+    }
+
+    async fn attempt<E: From<StoreError> + From<ChangeError>>(
+        &self,
+        id: &Arc<str>,
+        version: Option<u64>,
+        change: impl Fn(Option<&User>, Option<&Kept>) -> Result<Option<(User, Option<Own>)>, E>,
+    ) -> Result<Option<User>, E> {
         let shared = &self.shared;
         for _ in 0..ATTEMPTS {
             let kept = shared.read_record(id).await?;
             let before = kept.as_ref().map(|kept| shared.understand(id, kept)).transpose()?;
             let there = before.as_ref().map_or(0, |before| before.version);
-            let user = User { version: version.unwrap_or(there.saturating_add(1)), ..change(before.as_ref())? };
+            let Some((user, own)) = change(before.as_ref(), kept.as_ref())? else { return Ok(None) };
+            let user = User { version: version.unwrap_or(there.saturating_add(1)), ..user };
             if user.version > RECORD_VERSION_MAX {
                 return Err(ChangeError::Version { version: user.version }.into());
             }
@@ -73,10 +129,11 @@ impl Redis {
                 Some(Kept::Text(json)) => user.to_json_within(json),
                 _ => user.to_json(),
             };
+            let json = own.as_ref().map_or_else(|| json.clone(), |own| with_own(&json, own));
             let before = before.filter(|_| matches!(kept, Some(Kept::Hash(_))));
-            if self.place(&user, &json, before.as_ref(), Some(there)).await? {
+            if self.place(&user, &json, own.as_ref(), before.as_ref(), Some(there)).await? {
                 shared.remember(&user);
-                return Ok(user);
+                return Ok(Some(user));
             }
         }
         Err(ChangeError::Overtaken.into())
@@ -88,15 +145,17 @@ impl Redis {
     /// # Errors
     /// [`StoreError::Away`].
     pub async fn put(&self, user: &User) -> Result<bool, StoreError> {
-        self.place(user, &user.to_json(), None, None).await
+        self.place(user, &user.to_json(), None, None, None).await
     }
 
-    /// Puts a record that is newer than that which is there, and, with `there`, where that has just this version. Of one that is
+    /// Puts a record that is newer than that which is there, and, with `there`, where that has just this version. `json` has what is
+    /// somebody's `own`. Of one that is
     /// kept as a hash, only the fields change that differ from `before`.
     async fn place(
         &self,
         user: &User,
         json: &str,
+        own: Option<&Own>,
         before: Option<&User>,
         there: Option<u64>,
     ) -> Result<bool, StoreError> {
@@ -107,6 +166,9 @@ impl Redis {
             if before.as_ref().is_none_or(|before| before[i].1 != value) {
                 put.arg(name).arg(value);
             }
+        }
+        if let Some((name, value)) = own {
+            put.arg(*name).arg(value.to_string());
         }
         Ok(self.shared.run::<u64>(&put).await? == 1)
     }
