@@ -1,4 +1,4 @@
-//! The `[kafka]` table: the platform's broker, and what goes there.
+//! The `[kafka]` table: the platform's broker, what goes there, and what comes from there.
 
 use std::path::PathBuf;
 
@@ -63,20 +63,30 @@ impl KafkaSecurity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Topics {
+    /// What the source `kafka` reads.
+    pub market_data_raw: String,
     pub user_events: String,
     pub compliance_events: String,
 }
 
 impl Topics {
     /// Each with its key in the configuration.
-    pub fn all(&self) -> [(&'static str, &str); 2] {
-        [("user_events", &self.user_events), ("compliance_events", &self.compliance_events)]
+    pub fn all(&self) -> [(&'static str, &str); 3] {
+        [
+            ("market_data_raw", &self.market_data_raw),
+            ("user_events", &self.user_events),
+            ("compliance_events", &self.compliance_events),
+        ]
     }
 }
 
 impl Default for Topics {
     fn default() -> Topics {
-        Topics { user_events: "user-events".to_owned(), compliance_events: "compliance-events".to_owned() }
+        Topics {
+            market_data_raw: "market-data-raw".to_owned(),
+            user_events: "user-events".to_owned(),
+            compliance_events: "compliance-events".to_owned(),
+        }
     }
 }
 
