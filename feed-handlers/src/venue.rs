@@ -35,8 +35,8 @@ pub enum Venue {
     IexCloud,
     /// Alpha Vantage, an answer about a stock.
     AlphaVantage,
-    /// The platform's own `market-data-raw` records.
-    MarketDataRaw,
+    /// The platform's `market-data-raw` records, which other ingesters put into Kafka.
+    Kafka,
     /// FIX 4.4, a whole message.
     Fix,
     /// Nasdaq TotalView-ITCH 5.0. What its messages mean depends on the orders before them and on the day, so its sources
@@ -94,7 +94,7 @@ impl Venue {
         Venue::Oanda,
         Venue::IexCloud,
         Venue::AlphaVantage,
-        Venue::MarketDataRaw,
+        Venue::Kafka,
         Venue::Fix,
         Venue::Itch,
     ];
@@ -113,7 +113,7 @@ impl Venue {
             Venue::Oanda => "OANDA",
             Venue::IexCloud => "IEX_CLOUD",
             Venue::AlphaVantage => "ALPHA_VANTAGE",
-            Venue::MarketDataRaw => "MARKET_DATA_RAW",
+            Venue::Kafka => "KAFKA",
             Venue::Fix => "FIX",
             Venue::Itch => "NASDAQ_ITCH",
         }
@@ -125,9 +125,7 @@ impl Venue {
             // Match numbers are those of a day, and a cross bears one that is not the next.
             Venue::Fix | Venue::IexCloud | Venue::Itch => TradeIds::Distinct,
             Venue::Polygon | Venue::Alpaca => TradeIds::PerExchange,
-            Venue::Finnhub | Venue::Kite | Venue::Oanda | Venue::AlphaVantage | Venue::MarketDataRaw => {
-                TradeIds::Absent
-            }
+            Venue::Finnhub | Venue::Kite | Venue::Oanda | Venue::AlphaVantage | Venue::Kafka => TradeIds::Absent,
         }
     }
 
@@ -145,7 +143,7 @@ impl Venue {
             | Venue::Oanda
             | Venue::IexCloud
             | Venue::AlphaVantage
-            | Venue::MarketDataRaw
+            | Venue::Kafka
             | Venue::Fix
             | Venue::Itch => QuoteTimes::Told,
         }
@@ -164,7 +162,7 @@ impl Venue {
             | Venue::Alpaca
             | Venue::IexCloud
             | Venue::AlphaVantage
-            | Venue::MarketDataRaw
+            | Venue::Kafka
             | Venue::Fix
             | Venue::Itch => SymbolForm::Any,
         }
@@ -178,7 +176,7 @@ impl Venue {
 
     /// Whether a trade of size zero is one: the line says prices by it.
     pub const fn has_trades_of_nothing(self) -> bool {
-        matches!(self, Venue::MarketDataRaw)
+        matches!(self, Venue::Kafka)
     }
 
     /// Whether bars can be subscribed over its WebSocket.
@@ -218,7 +216,7 @@ impl Venue {
             Venue::Oanda => oanda::decode(frame, &mut on_event),
             Venue::IexCloud => iex_cloud::decode(frame, &mut on_event),
             Venue::AlphaVantage => alpha_vantage::decode(frame, &mut on_event),
-            Venue::MarketDataRaw => price_tick::decode(frame, &mut on_event),
+            Venue::Kafka => price_tick::decode(frame, &mut on_event),
             Venue::Fix => fix::decode(frame, &mut on_event),
             Venue::Itch => {
                 on_event(Event::Ignored { kind: frame.get(..1).unwrap_or_default() });

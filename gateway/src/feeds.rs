@@ -30,7 +30,7 @@ pub use self::check::check;
 use self::live::LiveSource;
 pub(crate) use self::report::FeedView;
 use crate::admin::Check;
-use crate::config::{self, ConfigError, FeedKind, Speed, Symbols};
+use crate::config::{self, Config, ConfigError, FeedKind, Speed, Symbols};
 use crate::context::AwaitClients;
 use crate::metrics::Metrics;
 use crate::sequencing;
@@ -124,7 +124,8 @@ impl Feeds {
     ///
     /// # Errors
     /// [`ConfigError`] with the key that is wrong.
-    pub(crate) fn open(config: &config::Feed, stop: &Arc<Stop>) -> anyhow::Result<Feeds> {
+    pub(crate) fn open(config: &Config, stop: &Arc<Stop>) -> anyhow::Result<Feeds> {
+        let Config { feed: config, kafka, .. } = config;
         let (planned, symbols, gate) = match config.kind {
             FeedKind::Simulator => {
                 let (simulator, symbols) = open_simulator(&config.simulator)?;
@@ -136,8 +137,8 @@ impl Feeds {
                 let (symbols, source) = (replay.symbols().collect(), Source::Replay(Box::new(replay)));
                 (vec![Planned::new(config, "COINBASE", Venue::Coinbase, source, Origin::Recorded)], symbols, gate)
             }
-            FeedKind::Coinbase => open_live(config, &[coinbase(&config.coinbase)], "feed.coinbase")?,
-            FeedKind::Live => open_live(config, &config.sources, "")?,
+            FeedKind::Coinbase => open_live(config, kafka, &[coinbase(&config.coinbase)], "feed.coinbase")?,
+            FeedKind::Live => open_live(config, kafka, &config.sources, "")?,
         };
         let description = describe(config, symbols.len());
         let unknown = match config.unknown_symbols {
@@ -327,10 +328,15 @@ fn open_replay(config: &config::Replay, stop: &Arc<Stop>) -> Result<(Replay, Opt
 type Opened = (Vec<Planned>, Vec<String>, Option<AwaitClients>);
 
 /// The live sources, and their symbols without repeats. `key` names the one source where it is not of `feed.sources`.
-fn open_live(config: &config::Feed, sources: &[config::Source], key: &str) -> Result<Opened, ConfigError> {
+fn open_live(
+    config: &config::Feed,
+    kafka: &config::Kafka,
+    sources: &[config::Source],
+    key: &str,
+) -> Result<Opened, ConfigError> {
     let (mut planned, mut symbols): (_, Vec<String>) = (Vec::new(), Vec::new());
     for (index, configured) in sources.iter().enumerate() {
-        let source = LiveSource::open(index, configured).map_err(|error| error.about("feed.sources[0]", key))?;
+        let source = LiveSource::open(index, configured, kafka).map_err(|error| error.about("feed.sources[0]", key))?;
         let source = Source::Live(Box::new(source));
         let origin = if configured.file.is_some() { Origin::Recorded } else { Origin::Live };
         planned.push(Planned {
@@ -339,7 +345,7 @@ fn open_live(config: &config::Feed, sources: &[config::Source], key: &str) -> Re
             quotes: live::quotes(configured),
             ..Planned::new(config, configured.name(), configured.venue, source, origin)
         });
-        for symbol in configured.symbols.iter().map(|symbol| live::symbol(symbol)) {
+        for symbol in configured.symbols.iter().filter_map(|symbol| live::symbol(configured.venue, symbol)) {
             if !symbols.iter().any(|known| known == symbol) {
                 symbols.push(symbol.to_owned());
             }

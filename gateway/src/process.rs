@@ -90,7 +90,7 @@ impl Gateway {
         let entrance = Entrance::open(config, state, &metrics)?;
         let certificates = Certificates::open(&config.server.tls).map_err(ConfigError::from)?.map(Arc::new);
         let stop = Stop::new();
-        let mut feeds = Feeds::open(&config.feed, &stop)?;
+        let mut feeds = Feeds::open(config, &stop)?;
         let venues = feeds.names();
         let instruments = Arc::new(InstrumentTable::with_capacity(config.fanout.instruments_max));
         for symbol in feeds.symbols() {

@@ -96,7 +96,8 @@ fn check(config: &Config, metadata: &Metadata) -> anyhow::Result<String> {
     let mut wrong = Vec::new();
     let topics = &config.kafka.topics;
     let of_rights = topics.of_rights().into_iter().filter(|_| config.entitlements.redis.is_used());
-    for (_, name) in topics.of_audit().into_iter().chain(of_rights) {
+    let of_feeds = topics.of_feeds().into_iter().filter(|_| config.feed.reads_kafka());
+    for (_, name) in topics.of_audit().into_iter().chain(topics.of_signals()).chain(of_rights).chain(of_feeds) {
         let partitions = metadata.topics().iter().find(|topic| topic.name() == name).map(|topic| topic.partitions());
         match partitions {
             None => wrong.push(format!("{name} is missing")),

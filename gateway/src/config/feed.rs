@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use feed_handlers::venue::Venue;
 use serde::{Deserialize, Serialize};
 
 use super::{Source, units};
@@ -25,6 +26,13 @@ pub struct Feed {
     pub coinbase: Coinbase,
     /// The live sources, the most preferred first.
     pub sources: Vec<Source>,
+}
+
+impl Feed {
+    /// Whether one of the sources is the platform's Kafka.
+    pub fn reads_kafka(&self) -> bool {
+        self.kind == FeedKind::Live && self.sources.iter().any(|source| source.venue == Venue::Kafka)
+    }
 }
 
 impl Default for Feed {

@@ -1,4 +1,4 @@
-//! The `[kafka]` table: the platform's broker, and what goes there.
+//! The `[kafka]` table: the platform's broker, what goes there, and what comes from there.
 
 use std::path::PathBuf;
 
@@ -69,6 +69,7 @@ impl KafkaSecurity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Topics {
+    pub market_data_raw: String,
     pub user_events: String,
     pub compliance_events: String,
     pub trading_signals: String,
@@ -96,15 +97,26 @@ impl Topics {
         ]
     }
 
+    /// What signals are read from.
+    pub fn of_signals(&self) -> [(&'static str, &str); 1] {
+        [("trading_signals", &self.trading_signals)]
+    }
+
+    /// What the source `kafka` reads.
+    pub fn of_feeds(&self) -> [(&'static str, &str); 1] {
+        [("market_data_raw", &self.market_data_raw)]
+    }
+
     pub fn all(&self) -> Vec<(&'static str, &str)> {
-        let signals = [("trading_signals", self.trading_signals.as_str())];
-        self.of_audit().into_iter().chain(self.of_rights()).chain(signals).collect()
+        let read = self.of_signals().into_iter().chain(self.of_feeds());
+        self.of_audit().into_iter().chain(self.of_rights()).chain(read).collect()
     }
 }
 
 impl Default for Topics {
     fn default() -> Topics {
         Topics {
+            market_data_raw: "market-data-raw".to_owned(),
             user_events: "user-events".to_owned(),
             compliance_events: "compliance-events".to_owned(),
             trading_signals: "trading-signals".to_owned(),

@@ -22,8 +22,9 @@ pub struct Source {
     /// The source as clients see it in `x`, and behind `@`: A-Z, 0-9 and . - _. Absent: the venue's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Not for Nasdaq ITCH, which tells all stocks. Canonical, such as `BTC/USD` or `AAPL`, or with the venue's own name before it (`BINANCE:BTCUSDT=BTC/USDT`); for
-    /// Kite always with the instrument's token (`408065=INFY`).
+    /// Not for Nasdaq ITCH, which tells all stocks; for Kafka `*`, or none, is whatever comes. Canonical, such as `BTC/USD` or
+    /// `AAPL`, or with the venue's own name before it (`BINANCE:BTCUSDT=BTC/USDT`); for Kite always with the instrument's token
+    /// (`408065=INFY`).
     #[serde(default)]
     pub symbols: Vec<String>,
     /// Absent: the venue's own address.

@@ -247,6 +247,14 @@ fn what_is_printed_loads_again() {
     assert_eq!(check_load(&config.to_toml(), &[], None).unwrap(), config);
 }
 
+#[test]
+fn a_source_of_kafka_needs_brokers() {
+    let source = "[feed]\nkind = \"live\"\n[[feed.sources]]\nvenue = \"kafka\"\n";
+    let error = check_load(source, &[], None).unwrap_err().to_string();
+    assert!(error.contains("feed.sources[0].venue: is \"kafka\", and kafka.brokers names none"), "{error}");
+    check_load(&format!("{source}[kafka]\nbrokers = [\"h:9092\"]"), &[], None).unwrap();
+}
+
 const EXAMPLE: &str = include_str!("../../../gateway.example.toml");
 
 #[test]

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use entitlements::Algorithm;
+use feed_handlers::venue::Venue;
 use http::Uri;
 
 use super::{
@@ -220,6 +221,10 @@ impl Config {
         }
         let mut seen = HashSet::new();
         for (i, source) in sources.iter().enumerate() {
+            if self.feed.kind == FeedKind::Live && source.venue == Venue::Kafka {
+                let key = format!("feed.sources[{i}].venue");
+                found.require(self.kafka.is_used(), &key, "is \"kafka\", and kafka.brokers names none");
+            }
             let key = format!("feed.sources[{i}].name");
             let name = source.name();
             let allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');

@@ -28,7 +28,7 @@ const LINES_MAX: usize = 20;
 /// the reason, or the system fails.
 pub fn check(config: &Config, name: &str, duration: Duration, out: &mut impl Write) -> anyhow::Result<()> {
     let stop = Stop::new();
-    let mut feeds = Feeds::open(&config.feed, &stop)?;
+    let mut feeds = Feeds::open(config, &stop)?;
     let names = feeds.names();
     if !feeds.keep_only(name) {
         let known = names.join(", ");

@@ -4,17 +4,24 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use feed_handlers::decode::eastern::us_eastern;
 use feed_handlers::feed::{Feed, QuoteOrigin};
 use feed_handlers::source::{
     AlphaVantageLive, AlphaVantageSettings, Credentials, Encoding, EquityFunction, FeedStatus, FixChannel, FixDialect,
     FixLive, FixNumbers, FixQuotes, FixSettings, IexCloudLive, IexCloudSettings, IntradayInterval, ItchFile, ItchLine,
-    ItchUdp, ItchUdpSettings, Live, LiveSettings, OandaLive, OandaSettings, PollBudget, Secret, Speed, Stop, Timings,
+    ItchUdp, ItchUdpSettings, Live, LiveSettings, OandaLive, OandaSettings, PollBudget, Records, Secret, Speed, Stop,
+    Timings,
 };
 use feed_handlers::venue::Venue;
 
 use crate::config::{self, ConfigError, Dialect, Numbers, Quotes, SeriesInterval, SourceEncoding};
+use crate::platform::kafka::client;
+use crate::platform::market_data_raw::MarketDataRaw;
+
+/// After so long without a record the topic is stale, where nothing else is configured.
+const KAFKA_STALE: Duration = Duration::from_secs(60);
 
 /// A live source that is checked and ready to start.
 pub(super) enum LiveSource {
@@ -25,14 +32,20 @@ pub(super) enum LiveSource {
     Fix(Box<FixLive>),
     ItchLines(ItchUdp),
     ItchFile(ItchFile),
+    Kafka(Box<MarketDataRaw>),
 }
 
 impl LiveSource {
-    /// Checks the settings of `feed.sources[index]`. Connects to nothing, but listens on the lines of Nasdaq ITCH.
+    /// Checks the settings of `feed.sources[index]`. Connects to nothing, but listens on the lines of
+    /// Nasdaq ITCH, and librdkafka looks for its brokers.
     ///
     /// # Errors
     /// [`ConfigError`] with the key that is wrong.
-    pub(super) fn open(index: usize, config: &config::Source) -> Result<LiveSource, ConfigError> {
+    pub(super) fn open(
+        index: usize,
+        config: &config::Source,
+        kafka: &config::Kafka,
+    ) -> Result<LiveSource, ConfigError> {
         let key = format!("feed.sources[{index}]");
         let credentials = Credentials {
             key: secret(&format!("{key}.key"), config.key_file.as_deref(), config.key_variable.as_deref())?,
@@ -81,6 +94,7 @@ impl LiveSource {
             }
             Venue::Fix => open_fix(&key, config, credentials),
             Venue::Itch => open_itch(&key, config),
+            Venue::Kafka => open_kafka(&key, config, kafka),
             venue => {
                 let settings = LiveSettings {
                     url,
@@ -111,6 +125,7 @@ impl LiveSource {
             LiveSource::Fix(source) => source.status(),
             LiveSource::ItchLines(source) => source.status(),
             LiveSource::ItchFile(source) => source.status(),
+            LiveSource::Kafka(source) => source.status(),
         }
     }
 
@@ -123,6 +138,7 @@ impl LiveSource {
             LiveSource::Fix(source) => source.spawn(feed, stop),
             LiveSource::ItchLines(source) => source.spawn(feed, stop),
             LiveSource::ItchFile(source) => source.spawn(feed, stop),
+            LiveSource::Kafka(source) => source.spawn(feed, stop),
         }
     }
 }
@@ -154,6 +170,20 @@ fn open_itch(key: &str, config: &config::Source) -> Result<LiveSource, ConfigErr
         (settings.silence, settings.stale) = (silence, settings.stale.min(silence));
     }
     ItchUdp::bind(settings).map(LiveSource::ItchLines).map_err(|error| ConfigError::of(key, error))
+}
+
+/// The platform's topic of price ticks, at the brokers of `[kafka]`.
+fn open_kafka(key: &str, config: &config::Source, kafka: &config::Kafka) -> Result<LiveSource, ConfigError> {
+    if config.url.is_some() {
+        return Err(ConfigError::of(&format!("{key}.url"), "is of no use: the brokers are those of kafka.brokers"));
+    }
+    if config.quotes == Quotes::Books {
+        return Err(ConfigError::of(&format!("{key}.quotes"), "the topic has no books"));
+    }
+    let records = Records::new(&config.symbols, config.silence_timeout.unwrap_or(KAFKA_STALE));
+    let records = records.map_err(|error| ConfigError::of(key, error))?;
+    let source = MarketDataRaw::new(&client(kafka)?, &kafka.topics.market_data_raw, records);
+    source.map(|source| LiveSource::Kafka(Box::new(source))).map_err(|error| ConfigError::of("kafka", error))
 }
 
 /// A session of FIX. It has no address of its own, so all that only the two sides know is needed.
@@ -221,9 +251,11 @@ fn series(interval: SeriesInterval) -> EquityFunction {
     })
 }
 
-/// The symbol that clients know the instrument by: of `BINANCE:BTCUSDT=BTC/USDT` the last part.
-pub(super) fn symbol(configured: &str) -> &str {
-    configured.split_once('=').map_or(configured, |(_, symbol)| symbol)
+/// The symbol that clients know the instrument by: of `BINANCE:BTCUSDT=BTC/USDT` the last part. `None` for Kafka's `*`, which is
+/// none.
+pub(super) fn symbol(venue: Venue, configured: &str) -> Option<&str> {
+    let symbol = configured.split_once('=').map_or(configured, |(_, symbol)| symbol);
+    (venue != Venue::Kafka || symbol != "*").then_some(symbol)
 }
 
 fn timings(of_venue: Timings, config: &config::Source) -> Timings {
@@ -260,7 +292,7 @@ mod tests {
 
     fn open(text: &str) -> Result<LiveSource, String> {
         let source: config::Source = toml::from_str(text).map_err(|e| e.message().to_owned())?;
-        LiveSource::open(2, &source).map_err(|e| e.to_string())
+        LiveSource::open(2, &source, &config::Kafka::default()).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -306,6 +338,8 @@ mod tests {
                 "venue = \"alpha_vantage\"\nsymbols = [\"MSFT\"]\nkey_variable = \"{variable}\"\nrequests_per_day = 500\ninterval = \"15m\""
             ),
             "venue = \"binance\"\nsymbols = [\"BTC/USDT\"]\nbars = true".to_owned(),
+            "venue = \"kafka\"".to_owned(),
+            "venue = \"kafka\"\nsymbols = [\"*\", \"CABLE=GBP/USD\"]\nsilence_timeout = \"5s\"".to_owned(),
         ] {
             if let Err(error) = open(&text) {
                 panic!("{text}: {error}");
@@ -348,6 +382,10 @@ mod tests {
         check(&format!("{fix}\nchannels = [\"bars\"]"), "feed.sources[2].channels: `bars` is neither");
         check(&format!("{fix}\nheartbeat = \"1500ms\""), "feed.sources[2]: heartbeat: whole seconds");
         check(&format!("{fix}\nsilence_timeout = \"10s\""), "feed.sources[2]: timings: a line must be silent");
+        check("venue = \"kafka\"\nurl = \"kafka://h:1\"", "feed.sources[2].url: is of no use");
+        check("venue = \"kafka\"\nquotes = \"books\"", "feed.sources[2].quotes: the topic has no books");
+        check("venue = \"kafka\"\nsymbols = [\"a b\"]", "feed.sources[2]: symbols: `a b`: ");
+        check("venue = \"kafka\"\nsilence_timeout = \"0s\"", "feed.sources[2]: silence: ");
         check("venue = \"nasdaq_itch\"", "feed.sources[2]: lines: at least one is needed");
         check("venue = \"nasdaq_itch\"\nfile = \"/dev/null\"", "feed.sources[2].day: is needed");
         check("venue = \"nasdaq_itch\"\nfile = \"/dev/null\"\nday = \"tomorrow\"", "feed.sources[2].day: is no day");
