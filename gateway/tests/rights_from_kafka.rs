@@ -32,14 +32,23 @@ struct Platform {
 impl Platform {
     /// `None` where there is no Kafka or no Redis on this machine.
     fn start() -> Option<Platform> {
+        let platform = Platform::without_topics()?;
+        platform.create_sources();
+        platform.cluster.create_topic(DEAD, 1, &[]);
+        Some(platform)
+    }
+
+    fn create_sources(&self) {
+        for topic in [PAYMENTS, SUBSCRIPTIONS, SIGNALS, USERS] {
+            self.cluster.create_topic(topic, 2, &[]);
+        }
+    }
+
+    fn without_topics() -> Option<Platform> {
         if !kafka::is_here() || !redis::is_here() {
             return None;
         }
         let (cluster, server, files) = (Cluster::start(1), Server::start(&[]), Directory::new());
-        for topic in [PAYMENTS, SUBSCRIPTIONS, SIGNALS, USERS] {
-            cluster.create_topic(topic, 2, &[]);
-        }
-        cluster.create_topic(DEAD, 1, &[]);
         let secret = files.write("token.secret", [7; 32]);
         let text = format!(
             "[kafka]\nbrokers = [\"{}\"]\n\
@@ -350,4 +359,19 @@ fn a_fleet_takes_each_change_once_and_goes_on_with_fewer() {
     other.drain();
     assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
     println!("drained without Kafka in {:?}", since.elapsed());
+}
+
+#[test]
+fn topics_that_are_missing_are_waited_for() {
+    let Some(platform) = Platform::without_topics() else { return };
+    let gateway = platform.gateway();
+    platform.create_sources();
+    platform.tell(USERS, "alice", &json!({"op": "?", "after": {"id": "alice"}}));
+    platform.tell(USERS, "alice", &json!({"op": "c", "after": {"id": "alice", "status": "active"}, "ts_ms": 1}));
+    // Nothing goes on before the first is kept.
+    assert_eq!((platform.record("alice"), platform.lag()), (None, 2));
+    platform.cluster.create_topic(DEAD, 1, &[]);
+    assert_eq!(platform.dead_letters(1)[0].key(), Some(USERS.as_bytes()));
+    platform.await_record("alice", json!({"tier": "free", "status": "active"}));
+    gateway.await_metric(&result("dead_letter"), |count| count == 1.0);
 }

@@ -35,29 +35,31 @@ impl Kind {
 }
 
 /// Where in its source a change stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Position {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
     /// In PostgreSQL's log.
-    Log { lsn: u64 },
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lsn: Option<u64>,
     /// In MySQL's: file, byte, and the row within one change of several.
-    Binlog { file: String, pos: u64, row: u64 },
-    /// Known by its time alone, Unix ns.
-    Time { ns: i64 },
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) binlog: Option<(String, u64, u64)>,
+    /// Its time, Unix ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ms: Option<i64>,
 }
 
 impl Position {
-    /// Whether it is newer. Positions of two forms do not compare: the source has become another one, and what it says is new.
+    /// Whether it is newer, by the most exact that both have. Where they have nothing in common, the source has become another one,
+    /// and what it says is new.
     pub(crate) fn is_after(&self, other: &Position) -> bool {
-        match (self, other) {
-            (Position::Log { lsn }, Position::Log { lsn: other }) => lsn > other,
-            (Position::Time { ns }, Position::Time { ns: other }) => ns > other,
-            (Position::Binlog { file, pos, row }, Position::Binlog { file: of, pos: op, row: or }) => {
-                // `binlog.1000000` comes after `binlog.999999`.
-                (file.len(), file, pos, row) > (of.len(), of, op, or)
-            }
-            _ => true,
+        if let (Some(lsn), Some(other)) = (self.lsn, other.lsn) {
+            return lsn > other;
         }
+        if let (Some((file, pos, row)), Some((of, op, or))) = (&self.binlog, &other.binlog) {
+            // `binlog.1000000` comes after `binlog.999999`.
+            return (file.len(), file, pos, row) > (of.len(), of, op, or);
+        }
+        self.ms.zip(other.ms).is_none_or(|(ms, other)| ms > other)
     }
 }
 
@@ -125,8 +127,8 @@ pub(crate) fn decode(
 
 fn payment(fields: &Fields, timestamp_ms: Option<i64>) -> Result<Event, String> {
     let at =
-        ["ts_ms", "timestamp", "occurred_at", "created_at"].into_iter().find_map(|name| time_ns(fields.get(name)?));
-    let ns = at.or_else(|| timestamp_ms?.checked_mul(1_000_000)).ok_or("timestamp: is missing")?;
+        ["ts_ms", "timestamp", "occurred_at", "created_at"].into_iter().find_map(|name| time_ms(fields.get(name)?));
+    let at = at.or(timestamp_ms).ok_or("timestamp: is missing")?;
     let what = text(fields, &["status", "event_type", "type", "event"]).ok_or("status: is missing")?.to_lowercase();
     // `plan.paid`, `subscription_lapsed`.
     let says = match what.rsplit(['.', '_', '-']).next().unwrap_or_default() {
@@ -137,7 +139,7 @@ fn payment(fields: &Fields, timestamp_ms: Option<i64>) -> Result<Event, String> 
     };
     let user = user(fields, &["user_id"])?;
     let row = Kind::Payments.name().to_owned();
-    Ok(Event { user, kind: Kind::Payments, row, position: Position::Time { ns }, says })
+    Ok(Event { user, kind: Kind::Payments, row, position: Position { ms: Some(at), ..Position::default() }, says })
 }
 
 /// An envelope of Debezium. A row that has become another user's is gone for the one before.
@@ -179,18 +181,12 @@ fn change(kind: Kind, key: Option<&[u8]>, envelope: &Fields) -> Result<Vec<Event
 fn position(envelope: &Fields) -> Result<Position, String> {
     let source = envelope.get("source").and_then(Value::as_object);
     let of_source = |name| source.and_then(|source| source.get(name));
-    if let Some(lsn) = of_source("lsn").and_then(Value::as_u64) {
-        return Ok(Position::Log { lsn });
-    }
-    if let (Some(file), Some(pos)) =
-        (of_source("file").and_then(Value::as_str), of_source("pos").and_then(Value::as_u64))
-    {
-        let row = of_source("row").and_then(Value::as_u64).unwrap_or(0);
-        return Ok(Position::Binlog { file: file.to_owned(), pos, row });
-    }
+    let number = |name| of_source(name).and_then(Value::as_u64);
+    let file = of_source("file").and_then(Value::as_str).filter(|file| !file.is_empty());
+    let binlog = file.zip(number("pos")).map(|(file, pos)| (file.to_owned(), pos, number("row").unwrap_or(0)));
     let ms = envelope.get("ts_ms").or_else(|| of_source("ts_ms")).and_then(Value::as_i64);
-    let ns = ms.and_then(|ms| ms.checked_mul(1_000_000)).ok_or("ts_ms: is missing")?;
-    Ok(Position::Time { ns })
+    let position = Position { lsn: number("lsn"), binlog, ms };
+    if position == Position::default() { Err("ts_ms: is missing".to_owned()) } else { Ok(position) }
 }
 
 /// The row's id; where it has none, the record's key; where that is none either, the user has one row.
@@ -300,10 +296,10 @@ fn flag(value: &Value) -> Result<Option<bool>, String> {
 }
 
 /// Unix ms, or a text as of RFC 3339.
-fn time_ns(value: &Value) -> Option<i64> {
+fn time_ms(value: &Value) -> Option<i64> {
     match value {
-        Value::String(text) => parse_rfc3339(text.as_bytes()),
-        value => value.as_i64()?.checked_mul(1_000_000),
+        Value::String(text) => parse_rfc3339(text.as_bytes()).map(|ns| ns.div_euclid(1_000_000)),
+        value => value.as_i64(),
     }
 }
 
@@ -312,6 +308,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn at(ms: i64) -> Position {
+        Position { ms: Some(ms), ..Position::default() }
+    }
 
     fn decoded(kind: Kind, record: &Value) -> Result<Vec<Event>, String> {
         decode(kind, Some(b"{\"id\":1}"), Some(record.to_string().as_bytes()), Some(5))
@@ -333,7 +333,7 @@ mod tests {
             user: "alice".into(),
             kind: Kind::Subscriptions,
             row: "subscriptions/42".to_owned(),
-            position: Position::Log { lsn: 7 },
+            position: Position { lsn: Some(7), ..at(1) },
             says: Says::Row(Row {
                 tier: Some(Tier::Premium),
                 status: Status::Active,
@@ -350,7 +350,7 @@ mod tests {
     fn rows_that_end_or_move_and_tombstones() {
         let row = |user: &str| json!({"id": "a", "user_id": user, "tier": "premium", "status": "active"});
         let gone = one(Kind::Subscriptions, &json!({"op": "d", "before": row("alice"), "after": null, "ts_ms": 3}));
-        assert_eq!((gone.says, gone.position), (Says::Gone, Position::Time { ns: 3_000_000 }));
+        assert_eq!((gone.says, gone.position), (Says::Gone, at(3)));
         let moved = json!({"op": "u", "before": row("alice"), "after": row("bob"), "ts_ms": 3});
         let moved = decoded(Kind::Subscriptions, &moved).unwrap();
         let told: Vec<_> = moved.iter().map(|event| (&*event.user, event.says == Says::Gone)).collect();
@@ -364,11 +364,11 @@ mod tests {
     #[test]
     fn payments() {
         let paid = one(Kind::Payments, &json!({"user_id": "alice", "type": "plan.paid", "plan": "enterprise"}));
-        assert_eq!((paid.says, paid.position), (Says::Paid(Tier::Enterprise), Position::Time { ns: 5_000_000 }));
+        assert_eq!((paid.says, paid.position), (Says::Paid(Tier::Enterprise), at(5)));
         for (status, expected) in [("lapsed", Status::Expired), ("refunded", Status::Cancelled)] {
             let record = json!({"user_id": "alice", "status": status, "timestamp": "1970-01-01T00:00:02Z"});
             let ended = one(Kind::Payments, &record);
-            assert_eq!((ended.says, ended.position), (Says::Ended(expected), Position::Time { ns: 2_000_000_000 }));
+            assert_eq!((ended.says, ended.position), (Says::Ended(expected), at(2_000)));
         }
     }
 
@@ -419,14 +419,17 @@ mod tests {
 
     #[test]
     fn positions_of_one_source_are_in_order() {
-        let log = |lsn| Position::Log { lsn };
-        let file = |file: &str, pos, row| Position::Binlog { file: file.to_owned(), pos, row };
+        let log = |lsn, ms| Position { lsn: Some(lsn), ..at(ms) };
+        let file = |file: &str, pos, row| Position { binlog: Some((file.to_owned(), pos, row)), ..at(1) };
         for (newer, older) in [
-            (log(10), log(9)),
+            (log(10, 1), log(9, 2)),
             (file("bin.000002", 4, 0), file("bin.000001", 900, 0)),
             (file("bin.1000000", 4, 0), file("bin.999999", 4, 0)),
             (file("bin.000002", 4, 1), file("bin.000002", 4, 0)),
-            (Position::Time { ns: 2 }, Position::Time { ns: 1 }),
+            (at(2), at(1)),
+            // A snapshot that says no more than its time, and what went before and after.
+            (at(2), log(10, 1)),
+            (log(10, 3), at(2)),
         ] {
             assert!(newer.is_after(&older) && !older.is_after(&newer) && !newer.is_after(&newer), "{newer:?}");
             let text = serde_json::to_string(&newer).unwrap();

@@ -160,7 +160,13 @@ mod tests {
     }
 
     fn event(kind: Kind, row: &str, lsn: u64, says: Says) -> Event {
-        Event { user: "alice".into(), kind, row: row.to_owned(), position: Position::Log { lsn }, says }
+        Event {
+            user: "alice".into(),
+            kind,
+            row: row.to_owned(),
+            position: Position { lsn: Some(lsn), ..Position::default() },
+            says,
+        }
     }
 
     fn row(tier: Option<Tier>, status: Status) -> Says {
