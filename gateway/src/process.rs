@@ -36,6 +36,7 @@ use crate::platform::audit::{Audit, Sink};
 use crate::platform::courier::Courier;
 use crate::platform::dead_letters::DeadLetterFile;
 use crate::platform::kafka::{self, Reach};
+use crate::platform::market_data_processed::{Processed, Writer};
 use crate::platform::spool::{self, SpoolWriter};
 use crate::roster::LiveSessions;
 use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
@@ -68,6 +69,7 @@ pub struct Gateway {
     /// In the order in which they end.
     audit: Vec<JoinHandle<()>>,
     sequencer: JoinHandle<()>,
+    market_data: Option<JoinHandle<()>>,
     shards: Vec<JoinHandle<()>>,
     admin: AdminServer,
 }
@@ -163,6 +165,7 @@ impl Gateway {
         if let UserStore::Redis(store) = &entrance.users {
             store.attach(&(roster.clone() as Arc<dyn Roster>));
         }
+        let (processed, market_data) = publish_market_data(&config.kafka, &instruments, &venues, &metrics)?.unzip();
         let sequencing = SharedSequencing::new(Sequencing {
             feeds: sequenced,
             instruments: instruments.clone(),
@@ -178,6 +181,7 @@ impl Gateway {
                 instruments.clone(),
                 interest.clone(),
             ),
+            processed,
             bars: Bars::new(i64::try_from(config.sequencer.bar_lateness.as_nanos()).unwrap_or(i64::MAX)),
             indicators: config.sequencer.indicators.then(IndicatorTable::default),
             received: i64::MIN,
@@ -224,6 +228,7 @@ impl Gateway {
             dead_letters,
             audit: audit_threads,
             sequencer,
+            market_data,
             shards: shard_threads,
             admin,
         })
@@ -306,6 +311,8 @@ impl Gateway {
         self.finish.store(true, Ordering::Release);
         self.doorbell.ring();
         join(self.sequencer, "sequencer");
+        // It ends with it.
+        self.market_data.into_iter().for_each(|thread| join(thread, "market data"));
         self.roster.end();
         self.bells.iter().for_each(|bell| bell.ring());
         self.shards.into_iter().for_each(|thread| join(thread, "shard"));
@@ -440,6 +447,22 @@ fn send_to_kafka(
     let courier = Courier::new(&kafka::client(config)?, reader, reach.clone(), metrics.register("kafka"));
     let courier = courier.map_err(|error| ConfigError::of("kafka", error))?;
     Ok((writer, courier.spawn()?, reach))
+}
+
+/// Starts the thread that gives Kafka what clients get, where that is wanted.
+fn publish_market_data(
+    config: &config::Kafka,
+    instruments: &Arc<InstrumentTable>,
+    venues: &[String],
+    metrics: &Metrics,
+) -> anyhow::Result<Option<(Processed, JoinHandle<()>)>> {
+    if !config.publish_market_data {
+        return Ok(None);
+    }
+    let topic = config.topics.market_data_processed.clone();
+    let writer = Writer::new(&kafka::client(config)?, topic, metrics.register("market_data"));
+    let writer = writer.map_err(|error| ConfigError::of("kafka", error))?;
+    Ok(Some(writer.spawn(instruments.clone(), venues.to_vec())?))
 }
 
 fn join(thread: JoinHandle<()>, name: &str) {

@@ -94,7 +94,11 @@ fn check(config: &Config, metadata: &Metadata) -> anyhow::Result<String> {
         writeln!(text, "broker  {} at {}:{}", broker.id(), broker.host(), broker.port())?;
     }
     let mut wrong = Vec::new();
-    let is_used = |key: &str| key != "market_data_raw" || config.feed.reads_kafka();
+    let is_used = |key: &str| match key {
+        "market_data_raw" => config.feed.reads_kafka(),
+        "market_data_processed" => config.kafka.publish_market_data,
+        _ => true,
+    };
     for (_, name) in config.kafka.topics.all().into_iter().filter(|(key, _)| is_used(key)) {
         let partitions = metadata.topics().iter().find(|topic| topic.name() == name).map(|topic| topic.partitions());
         match partitions {

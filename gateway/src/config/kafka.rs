@@ -35,6 +35,8 @@ pub struct Kafka {
     /// Bound of it. Beyond, the oldest is lost.
     #[serde(with = "units::bytes")]
     pub spool_bytes_max: usize,
+    /// Whether what clients get in real time goes there too.
+    pub publish_market_data: bool,
     pub topics: Topics,
 }
 
@@ -65,15 +67,18 @@ impl KafkaSecurity {
 pub struct Topics {
     /// What the source `kafka` reads.
     pub market_data_raw: String,
+    /// Where `kafka.publish_market_data` goes.
+    pub market_data_processed: String,
     pub user_events: String,
     pub compliance_events: String,
 }
 
 impl Topics {
     /// Each with its key in the configuration.
-    pub fn all(&self) -> [(&'static str, &str); 3] {
+    pub fn all(&self) -> [(&'static str, &str); 4] {
         [
             ("market_data_raw", &self.market_data_raw),
+            ("market_data_processed", &self.market_data_processed),
             ("user_events", &self.user_events),
             ("compliance_events", &self.compliance_events),
         ]
@@ -84,6 +89,7 @@ impl Default for Topics {
     fn default() -> Topics {
         Topics {
             market_data_raw: "market-data-raw".to_owned(),
+            market_data_processed: "market-data-processed".to_owned(),
             user_events: "user-events".to_owned(),
             compliance_events: "compliance-events".to_owned(),
         }
@@ -103,6 +109,7 @@ impl Default for Kafka {
             key_file: None,
             spool: None,
             spool_bytes_max: 1 << 30,
+            publish_market_data: false,
             topics: Topics::default(),
         }
     }

@@ -118,6 +118,9 @@ metrics! {
     KafkaDelivered = "gateway_kafka_records_total" { result = "delivered" }, "Records for Kafka, by what became of them.";
     KafkaRepeated = "gateway_kafka_records_total" { result = "repeated" }, "Records for Kafka, by what became of them.";
     KafkaLost = "gateway_kafka_records_total" { result = "lost" }, "Records for Kafka, by what became of them.";
+    MarketDataDelivered = "gateway_market_data_records_total" { result = "delivered" }, "Records of market data for Kafka, by what became of them.";
+    MarketDataDropped = "gateway_market_data_records_total" { result = "dropped" }, "Records of market data for Kafka, by what became of them.";
+    MarketDataFailed = "gateway_market_data_records_total" { result = "failed" }, "Records of market data for Kafka, by what became of them.";
     JwksFetched = "gateway_jwks_fetches_total" { result = "ok" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
     JwksNotFetched = "gateway_jwks_fetches_total" { result = "failed" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
 
