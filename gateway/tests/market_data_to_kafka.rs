@@ -50,7 +50,7 @@ fn what_clients_get_goes_to_kafka() {
     if !is_here() {
         return;
     }
-    let cluster = Cluster::start(1);
+    let mut cluster = Cluster::start(1);
     cluster.create_topic(TOPIC, 3, &[]);
     let venue = Venue::bind();
     let gateway = started(&venue, &cluster.bootstrap());
@@ -79,6 +79,22 @@ fn what_clients_get_goes_to_kafka() {
     let trades = records.iter().filter(|(_, told)| told.contains(r#""T":"t""#)).count();
     assert_eq!(trades, 4, "the stream of one source is not for the topic");
     gateway.await_metric(DELIVERED, |delivered| delivered >= told.len() as f64);
+
+    // Kafka is away, which clients do not notice, and then it goes on.
+    let mut trade = |ms: u64, price: &str| {
+        line.trade_at(PRODUCT, price, ms);
+        loop {
+            let trade = client.receive_of(&["t"]);
+            if !trade.symbol().contains('@') && trade.digits("p") == price {
+                return trade.text;
+            }
+        }
+    };
+    cluster.kill(0);
+    trade(120_020, "100.01");
+    cluster.start_again(0);
+    let after = trade(120_030, "100.02");
+    self::records(&cluster, &BTreeSet::from([after]));
     gateway.drain();
 }
 
