@@ -48,6 +48,26 @@ pub struct Update {
     pub body: Body,
 }
 
+impl Update {
+    /// Appends the update as a frame for clients. `seq` is the number that it was given, `venue` the name of its source.
+    pub fn encode(&self, encoding: Encoding, seq: u64, symbol: &str, venue: &str, out: &mut Vec<u8>) {
+        let Update { kind, ts_event, ts_recv, flags, .. } = *self;
+        let stamp = Stamp { seq, ts_event, ts_recv, flags };
+        match &self.body {
+            Body::Trade(trade) => encode_trade(encoding, symbol, venue, trade, stamp, out),
+            Body::Quote(quote) => encode_quote(encoding, symbol, quote, stamp, out),
+            Body::Bar(bar) => encode_bar(encoding, symbol, kind, bar, seq, ts_recv, out),
+            Body::Indicators(indicators) => {
+                // Only kinds of an interval carry indicators.
+                let interval = kind.interval().unwrap_or(Interval::Minute);
+                encode_indicators(encoding, symbol, interval, indicators, seq, ts_recv, out);
+            }
+            Body::Document { document, .. } => document.encode(encoding, stamp, out),
+            Body::VenueGap { missed } => encode_venue_gap(encoding, symbol, kind, *missed, stamp, out),
+        }
+    }
+}
+
 /// How the sequencer cuts segments and holds data back.
 #[derive(Clone, Debug)]
 pub struct SequencerConfig {
@@ -98,19 +118,21 @@ impl Sequencer {
         }
     }
 
-    /// Numbers the update and publishes it to its real-time channel; keeps it for the delayed one.
-    pub fn publish(&mut self, update: Update) {
+    /// Numbers the update and publishes it to its real-time channel; keeps it for the delayed one. Returns its number.
+    pub fn publish(&mut self, update: Update) -> u64 {
         let index = update.instrument.index();
         if index >= self.states.len() {
             self.states.resize_with(index + 1, InstrumentState::default);
         }
         let seq = &mut self.states[index].seqs[update.kind as usize];
         *seq += 1;
-        let numbered = Numbered { seq: *seq, update };
+        let seq = *seq;
+        let numbered = Numbered { seq, update };
         self.emit(&numbered, Freshness::RealTime);
         if let Some(delay) = &mut self.delay {
             delay.push(numbered);
         }
+        seq
     }
 
     /// Publishes what is due at `now` (Unix ns) to the delayed channels. Returns when to come back.
@@ -219,22 +241,8 @@ fn encode_update(
 ) {
     let Numbered { seq, update } = numbered;
     let symbol = instruments.symbol(update.instrument);
-    let stamp = Stamp { seq: *seq, ts_event: update.ts_event, ts_recv: update.ts_recv, flags: update.flags };
-    match &update.body {
-        Body::Trade(trade) => {
-            let venue = venues.get(usize::from(update.source.0)).map_or("", String::as_str);
-            encode_trade(encoding, symbol, venue, trade, stamp, out);
-        }
-        Body::Quote(quote) => encode_quote(encoding, symbol, quote, stamp, out),
-        Body::Bar(bar) => encode_bar(encoding, symbol, update.kind, bar, *seq, update.ts_recv, out),
-        Body::Indicators(indicators) => {
-            // Only kinds of an interval carry indicators.
-            let interval = update.kind.interval().unwrap_or(Interval::Minute);
-            encode_indicators(encoding, symbol, interval, indicators, *seq, update.ts_recv, out);
-        }
-        Body::Document { document, .. } => document.encode(encoding, stamp, out),
-        Body::VenueGap { missed } => encode_venue_gap(encoding, symbol, update.kind, *missed, stamp, out),
-    }
+    let venue = venues.get(usize::from(update.source.0)).map_or("", String::as_str);
+    update.encode(encoding, *seq, symbol, venue, out);
 }
 
 #[cfg(test)]

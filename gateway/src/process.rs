@@ -36,6 +36,7 @@ use crate::platform::audit::{Audit, Sink};
 use crate::platform::courier::Courier;
 use crate::platform::dead_letters::DeadLetterFile;
 use crate::platform::kafka::{self, Reach};
+use crate::platform::market_data_processed::{Processed, Writer};
 use crate::platform::rights::{Rights, RightsThread};
 use crate::platform::spool::{self, SpoolWriter};
 use crate::roster::LiveSessions;
@@ -73,6 +74,7 @@ pub struct Gateway {
     audit: Vec<JoinHandle<()>>,
     signals: Option<JoinHandle<()>>,
     sequencer: JoinHandle<()>,
+    market_data: Option<JoinHandle<()>>,
     shards: Vec<JoinHandle<()>>,
     admin: AdminServer,
 }
@@ -175,6 +177,7 @@ impl Gateway {
         if let UserStore::Redis(store) = &entrance.users {
             store.attach(&(roster.clone() as Arc<dyn Roster>));
         }
+        let (processed, market_data) = publish_market_data(&config.kafka, &instruments, &venues, &metrics)?.unzip();
         let sequencing = SharedSequencing::new(Sequencing {
             feeds: sequenced,
             instruments: instruments.clone(),
@@ -190,6 +193,7 @@ impl Gateway {
                 instruments.clone(),
                 interest.clone(),
             ),
+            processed,
             bars: Bars::new(i64::try_from(config.sequencer.bar_lateness.as_nanos()).unwrap_or(i64::MAX)),
             indicators: config.sequencer.indicators.then(IndicatorTable::default),
             received: i64::MIN,
@@ -259,6 +263,7 @@ impl Gateway {
             audit: audit_threads,
             signals,
             sequencer,
+            market_data,
             shards: shard_threads,
             admin,
         })
@@ -342,6 +347,8 @@ impl Gateway {
         self.finish.store(true, Ordering::Release);
         self.doorbell.ring();
         join(self.sequencer, "sequencer");
+        // It ends with it.
+        self.market_data.into_iter().for_each(|thread| join(thread, "market data"));
         self.roster.end();
         self.bells.iter().for_each(|bell| bell.ring());
         self.shards.into_iter().for_each(|thread| join(thread, "shard"));
@@ -497,6 +504,22 @@ fn rights_from_kafka(
     let rights = Rights::open(&config.kafka, store.clone(), reach.clone(), metrics.register("kafka_rights"))?;
     checks.push(Check::warning("kafka_rights", move || reach.check()));
     Ok(Some(rights))
+}
+
+/// Starts the thread that gives Kafka what clients get, where that is wanted.
+fn publish_market_data(
+    config: &config::Kafka,
+    instruments: &Arc<InstrumentTable>,
+    venues: &[String],
+    metrics: &Metrics,
+) -> anyhow::Result<Option<(Processed, JoinHandle<()>)>> {
+    if !config.publish_market_data {
+        return Ok(None);
+    }
+    let topic = config.topics.market_data_processed.clone();
+    let writer = Writer::new(&kafka::client(config)?, topic, metrics.register("market_data"));
+    let writer = writer.map_err(|error| ConfigError::of("kafka", error))?;
+    Ok(Some(writer.spawn(instruments.clone(), venues.to_vec())?))
 }
 
 fn join(thread: JoinHandle<()>, name: &str) {

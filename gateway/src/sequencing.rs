@@ -28,6 +28,7 @@ use protocol::{
 
 use crate::context::wall_ns;
 use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
+use crate::platform::market_data_processed::Processed;
 use crate::shard::{Input, ShardQueue};
 use crate::signals::SignalQueue;
 
@@ -63,6 +64,8 @@ pub(crate) struct Sequencing {
     pub(crate) arbitration: Arbitration,
     pub(crate) source_streams: SourceStreams,
     pub(crate) sequencer: Sequencer,
+    /// Where all of it goes to Kafka too.
+    pub(crate) processed: Option<Processed>,
     pub(crate) bars: Bars,
     /// `None` where they are not wanted.
     pub(crate) indicators: Option<IndicatorTable>,
@@ -280,9 +283,10 @@ impl Sequencing {
 
     fn publish(&mut self, tick: &Tick) {
         let Tick { instrument, source, flags, ts_event, ts_recv, body } = *tick;
-        let Sequencing { sequencer, bars, indicators, metrics, .. } = self;
+        let Sequencing { sequencer, processed, bars, indicators, metrics, .. } = self;
+        let mut outlet = Outlet { sequencer, processed: processed.as_ref() };
         let mut finished = |instrument: InstrumentId, finished: Finished| {
-            publish_finished(sequencer, indicators.as_mut(), metrics, source, ts_recv, instrument, finished);
+            publish_finished(&mut outlet, indicators.as_mut(), metrics, source, ts_recv, instrument, finished);
         };
         let update = |kind, body| Update { instrument, kind, source, ts_event, ts_recv, flags, body };
         match body {
@@ -291,20 +295,20 @@ impl Sequencing {
                 let missed = self.missed_before(instrument, source, &trade);
                 if let Some(missed) = missed {
                     self.count(Class::Sequenced);
-                    self.sequencer.publish(update(ChannelKind::Trades, Body::VenueGap { missed }));
+                    self.send(update(ChannelKind::Trades, Body::VenueGap { missed }));
                 }
                 self.count(Class::Sequenced);
-                self.sequencer.publish(update(ChannelKind::Trades, Body::Trade(trade)));
+                self.send(update(ChannelKind::Trades, Body::Trade(trade)));
                 // The minute in progress comes last, so that it is what stays as the channel's last value.
                 for bar in [minutes.corrected, minutes.current].into_iter().flatten() {
                     self.count(Class::Conflated);
-                    self.sequencer.publish(update(ChannelKind::UpdatedBars, Body::Bar(bar)));
+                    self.send(update(ChannelKind::UpdatedBars, Body::Bar(bar)));
                 }
             }
             TickBody::Quote(quote) => {
                 bars.on_clock(source, ts_event, ts_recv, &mut finished);
                 self.count(Class::Conflated);
-                self.sequencer.publish(update(ChannelKind::Quotes, Body::Quote(quote)));
+                self.send(update(ChannelKind::Quotes, Body::Quote(quote)));
             }
             TickBody::Bar(bar) => {
                 if !bars.on_venue_bar(instrument, &bar, ts_event, &mut finished) {
@@ -315,7 +319,7 @@ impl Sequencing {
                 // After a lap the next trade's id tells the whole gap, this one included.
                 if !self.trades.get(instrument.index()).is_some_and(|last| last.suspect) {
                     self.count(Class::Sequenced);
-                    self.sequencer.publish(update(ChannelKind::Trades, Body::VenueGap { missed }));
+                    self.send(update(ChannelKind::Trades, Body::VenueGap { missed }));
                     self.skip_trades(instrument, missed);
                 }
             }
@@ -327,10 +331,15 @@ impl Sequencing {
     /// received: a replay that waits for the shards is not silent.
     fn pass_silence(&mut self, worked: bool) {
         let now = if worked { self.received } else { wall_ns() };
-        let Sequencing { sequencer, bars, indicators, metrics, .. } = self;
+        let Sequencing { sequencer, processed, bars, indicators, metrics, .. } = self;
+        let mut outlet = Outlet { sequencer, processed: processed.as_ref() };
         bars.on_silence(now, &mut |source, instrument, finished| {
-            publish_finished(sequencer, indicators.as_mut(), metrics, source, now, instrument, finished);
+            publish_finished(&mut outlet, indicators.as_mut(), metrics, source, now, instrument, finished);
         });
+    }
+
+    fn send(&mut self, update: Update) {
+        Outlet { sequencer: &mut self.sequencer, processed: self.processed.as_ref() }.publish(update);
     }
 
     fn count(&self, class: Class) {
@@ -405,9 +414,29 @@ impl Sequencing {
     }
 }
 
+/// Where updates go out: to the clients, and to Kafka where that is wanted.
+struct Outlet<'a> {
+    sequencer: &'a mut Sequencer,
+    processed: Option<&'a Processed>,
+}
+
+impl Outlet<'_> {
+    fn publish(&mut self, update: Update) {
+        match self.processed {
+            None => {
+                self.sequencer.publish(update);
+            }
+            Some(processed) => {
+                let seq = self.sequencer.publish(update.clone());
+                processed.offer(seq, &update);
+            }
+        }
+    }
+}
+
 /// A finished bar goes out with its indicators behind it.
 fn publish_finished(
-    sequencer: &mut Sequencer,
+    outlet: &mut Outlet<'_>,
     indicators: Option<&mut IndicatorTable>,
     metrics: &ThreadMetrics,
     source: SourceId,
@@ -418,7 +447,7 @@ fn publish_finished(
     let mut publish = |kind: ChannelKind, ts_event: i64, body: Body| {
         metrics.add(counter(kind.class()), 1);
         let flags = TickFlags::NONE;
-        sequencer.publish(Update { instrument, kind, source, ts_event, ts_recv, flags, body });
+        outlet.publish(Update { instrument, kind, source, ts_event, ts_recv, flags, body });
     };
     match finished {
         Finished::Bar(interval, bar) => {

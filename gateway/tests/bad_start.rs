@@ -97,6 +97,8 @@ fn what_is_wrong_about_the_store_is_named() {
 fn what_is_wrong_about_kafka_is_named() {
     let files = Directory::new();
     check(&program::run(&[("audit.to", "kafka")], &[]), &["audit.to", "kafka.brokers"]);
+    let publishes = program::run(&[("kafka.publish_market_data", "true")], &[]);
+    check(&publishes, &["kafka.publish_market_data", "kafka.brokers names none"]);
     let run = |key: &str, value: &str| {
         let brokers = ("kafka.brokers", r#"["127.0.0.1:1"]"#);
         program::run(&[("audit.to", "kafka"), brokers, (key, value)], &[])

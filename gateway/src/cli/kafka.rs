@@ -96,8 +96,12 @@ fn check(config: &Config, metadata: &Metadata) -> anyhow::Result<String> {
     let mut wrong = Vec::new();
     let topics = &config.kafka.topics;
     let of_rights = topics.of_rights().into_iter().filter(|_| config.entitlements.redis.is_used());
-    let of_feeds = topics.of_feeds().into_iter().filter(|_| config.feed.reads_kafka());
-    for (_, name) in topics.of_audit().into_iter().chain(topics.of_signals()).chain(of_rights).chain(of_feeds) {
+    let is_used = |key: &str| match key {
+        "market_data_raw" => config.feed.reads_kafka(),
+        _ => config.kafka.publish_market_data,
+    };
+    let of_market = topics.of_market_data().into_iter().filter(|(key, _)| is_used(key));
+    for (_, name) in topics.of_audit().into_iter().chain(topics.of_signals()).chain(of_rights).chain(of_market) {
         let partitions = metadata.topics().iter().find(|topic| topic.name() == name).map(|topic| topic.partitions());
         match partitions {
             None => wrong.push(format!("{name} is missing")),

@@ -41,6 +41,8 @@ pub struct Kafka {
     /// Group in which the gateways of a fleet share the changes of rights; absent: the client id and `-rights`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rights_group: Option<String>,
+    /// Whether what clients get in real time goes there too.
+    pub publish_market_data: bool,
     pub topics: Topics,
 }
 
@@ -70,6 +72,8 @@ impl KafkaSecurity {
 #[serde(default, deny_unknown_fields)]
 pub struct Topics {
     pub market_data_raw: String,
+    /// Where `kafka.publish_market_data` goes.
+    pub market_data_processed: String,
     pub user_events: String,
     pub compliance_events: String,
     pub trading_signals: String,
@@ -102,14 +106,14 @@ impl Topics {
         [("trading_signals", &self.trading_signals)]
     }
 
-    /// What the source `kafka` reads.
-    pub fn of_feeds(&self) -> [(&'static str, &str); 1] {
-        [("market_data_raw", &self.market_data_raw)]
+    /// What the source `kafka` reads, and where `kafka.publish_market_data` goes.
+    pub fn of_market_data(&self) -> [(&'static str, &str); 2] {
+        [("market_data_raw", &self.market_data_raw), ("market_data_processed", &self.market_data_processed)]
     }
 
     pub fn all(&self) -> Vec<(&'static str, &str)> {
-        let read = self.of_signals().into_iter().chain(self.of_feeds());
-        self.of_audit().into_iter().chain(self.of_rights()).chain(read).collect()
+        let others = self.of_signals().into_iter().chain(self.of_market_data());
+        self.of_audit().into_iter().chain(self.of_rights()).chain(others).collect()
     }
 }
 
@@ -117,6 +121,7 @@ impl Default for Topics {
     fn default() -> Topics {
         Topics {
             market_data_raw: "market-data-raw".to_owned(),
+            market_data_processed: "market-data-processed".to_owned(),
             user_events: "user-events".to_owned(),
             compliance_events: "compliance-events".to_owned(),
             trading_signals: "trading-signals".to_owned(),
@@ -144,6 +149,7 @@ impl Default for Kafka {
             spool: None,
             spool_bytes_max: 1 << 30,
             rights_group: None,
+            publish_market_data: false,
             topics: Topics::default(),
         }
     }

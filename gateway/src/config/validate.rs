@@ -320,6 +320,12 @@ impl Config {
         found.bytes("kafka.spool_bytes_max", kafka.spool_bytes_max, 1 << 20..=1 << 40);
         let to_kafka = self.audit.to == AuditSink::Kafka;
         found.require(kafka.is_used() || !to_kafka, "audit.to", "is \"kafka\", and kafka.brokers names none");
+        let publishes = kafka.publish_market_data;
+        found.require(
+            kafka.is_used() || !publishes,
+            "kafka.publish_market_data",
+            "is set, and kafka.brokers names none",
+        );
         if !kafka.is_used() {
             return;
         }

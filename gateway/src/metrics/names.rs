@@ -127,6 +127,9 @@ metrics! {
     RightsEmpty = "gateway_rights_records_total" { result = "empty" }, "Changes of users' rights that came from Kafka, by what became of them.";
     RightsDeadLetter = "gateway_rights_records_total" { result = "dead_letter" }, "Changes of users' rights that came from Kafka, by what became of them.";
     RightsLost = "gateway_rights_records_total" { result = "lost" }, "Changes of users' rights that came from Kafka, by what became of them.";
+    MarketDataDelivered = "gateway_market_data_records_total" { result = "delivered" }, "Records of market data for Kafka, by what became of them.";
+    MarketDataDropped = "gateway_market_data_records_total" { result = "dropped" }, "Records of market data for Kafka, by what became of them.";
+    MarketDataFailed = "gateway_market_data_records_total" { result = "failed" }, "Records of market data for Kafka, by what became of them.";
     JwksFetched = "gateway_jwks_fetches_total" { result = "ok" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
     JwksNotFetched = "gateway_jwks_fetches_total" { result = "failed" }, "Fetches of the keys that the issuer of tokens publishes, by result.";
 

@@ -34,7 +34,7 @@ pub(crate) fn of_the_platform(names: &Topics) -> Vec<Topic> {
     let days = |days: u32| Kept::For(DAY * days);
     vec![
         topic(&names.market_data_raw, 24, days(7), "lz4"),
-        topic("market-data-processed", 12, days(30), "lz4"),
+        topic(&names.market_data_processed, 12, days(30), "lz4"),
         topic("raw-signals", 12, days(7), "lz4"),
         topic(&names.trading_signals, 12, days(7), "lz4"),
         topic("signal-stats", 12, Kept::Newest, "producer"),
