@@ -42,7 +42,7 @@ use crate::platform::spool::{self, SpoolWriter};
 use crate::roster::LiveSessions;
 use crate::sequencing::{Reported, Sequencing, SharedSequencing, SourceStreams, Waiting};
 use crate::shard::{self, Bell};
-use crate::signals;
+use crate::signals::{self, LatestMarket};
 use crate::store_health;
 use crate::transport::listener::{self, Listening};
 use crate::transport::tls::{Certificates, Watch};
@@ -72,7 +72,7 @@ pub struct Gateway {
     rights: Option<RightsThread>,
     /// In the order in which they end.
     audit: Vec<JoinHandle<()>>,
-    signals: Option<JoinHandle<()>>,
+    signals: Vec<JoinHandle<()>>,
     sequencer: JoinHandle<()>,
     market_data: Option<JoinHandle<()>>,
     shards: Vec<JoinHandle<()>>,
@@ -116,10 +116,16 @@ impl Gateway {
         let dead_letters = keep_dead_letters(&config.dead_letters, state, &venues, &metrics)?;
         let (audit, audit_threads) = keep_audit(config, state, &metrics, &mut checks)?;
         let (inlet, signal_queue) = config.kafka.is_used().then(signals::queue).unzip();
-        let signals_reach = Arc::new(Reach::new());
-        if inlet.is_some() {
-            let reach = signals_reach.clone();
-            checks.push(Check::warning("signals", move || reach.check()));
+        let (signals_reach, processing_reach) = (Arc::new(Reach::new()), Arc::new(Reach::new()));
+        let processes = inlet.is_some() && config.kafka.process_signals;
+        let market = processes.then(|| Arc::new(LatestMarket::with_capacity(instruments.capacity())));
+        for (name, reach, is_used) in
+            [("signals", &signals_reach, inlet.is_some()), ("signal_processing", &processing_reach, processes)]
+        {
+            if is_used {
+                let reach = reach.clone();
+                checks.push(Check::warning(name, move || reach.check()));
+            }
         }
         let rights = rights_from_kafka(config, &entrance.users, &metrics, &mut checks)?;
         let admin_state = AdminState::new(config, metrics.clone(), checks, feeds.views());
@@ -199,6 +205,7 @@ impl Gateway {
             received: i64::MIN,
             shards: queues,
             signals: signal_queue.clone(),
+            market: market.clone(),
             signals_open: 0,
             metrics: metrics.register("sequencer"),
             trades: Vec::new(),
@@ -211,24 +218,44 @@ impl Gateway {
         doorbell.set_stand_in(move || stand_in.stand_in());
         let waiting = Waiting { doorbell: doorbell.clone(), interest, signals: signal_queue, finish: finish.clone() };
         let sequencer = std::thread::Builder::new().name("sequencer".into()).spawn(move || sequencing.run(&waiting))?;
-        let signals = inlet
-            .map(|inlet| {
-                let kafka = &config.kafka;
-                let node = kafka.node.clone().unwrap_or_else(host_name);
-                let reader = signals::Reader::new(signals::ReaderParts {
-                    client: kafka::client(kafka)?,
-                    topic: kafka.topics.trading_signals.clone(),
-                    group: format!("{}-{node}", kafka.client_id),
-                    inlet,
-                    doorbell: doorbell.clone(),
-                    instruments: instruments.clone(),
-                    reach: signals_reach,
-                    stop: stop.clone(),
-                    metrics: metrics.register("signals"),
-                });
-                anyhow::Ok(reader.map_err(|error| ConfigError::of("kafka", error))?.spawn()?)
-            })
-            .transpose()?;
+        let node = config.kafka.node.clone().unwrap_or_else(host_name);
+        let mut signals = Vec::new();
+        if let Some(inlet) = inlet {
+            let kafka = &config.kafka;
+            let reader = signals::Reader::new(signals::ReaderParts {
+                client: kafka::client(kafka)?,
+                topic: kafka.topics.trading_signals.clone(),
+                group: format!("{}-{node}", kafka.client_id),
+                inlet,
+                doorbell: doorbell.clone(),
+                instruments: instruments.clone(),
+                reach: signals_reach,
+                stop: stop.clone(),
+                metrics: metrics.register("signals"),
+            });
+            signals.push(reader.map_err(|error| ConfigError::of("kafka", error))?.spawn()?);
+        }
+        if let Some(market) = market {
+            let kafka = &config.kafka;
+            let processor = signals::Processor::new(signals::ProcessorParts {
+                client: kafka::client(kafka)?,
+                topics: signals::SignalTopics {
+                    raw: kafka.topics.raw_signals.clone(),
+                    trading: kafka.topics.trading_signals.clone(),
+                    statistics: kafka.topics.signal_stats.clone(),
+                    dead_letter: kafka.topics.dead_letter.clone(),
+                },
+                group: format!("{}-signals", kafka.client_id),
+                transactional_id: format!("{}-{node}-signals", kafka.client_id),
+                confidence_above: kafka.confidence_above,
+                market,
+                instruments: instruments.clone(),
+                reach: processing_reach,
+                stop: stop.clone(),
+                metrics: metrics.register("signal_processing"),
+            });
+            signals.push(processor.spawn()?);
+        }
         let (description, symbols) = (feeds.description().to_owned(), feeds.symbols().to_owned());
         let (letters, dead_letters) = dead_letters.unzip();
         let sources = feeds.start(publishers, &instruments, letters.as_ref(), &stop)?;

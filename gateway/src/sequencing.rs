@@ -30,7 +30,7 @@ use crate::context::wall_ns;
 use crate::metrics::{Counter, Gauge, Histogram, ThreadMetrics};
 use crate::platform::market_data_processed::Processed;
 use crate::shard::{Input, ShardQueue};
-use crate::signals::SignalQueue;
+use crate::signals::{LatestMarket, SignalQueue};
 
 pub(crate) use self::source_streams::{SourceStreams, source_symbol};
 
@@ -74,6 +74,8 @@ pub(crate) struct Sequencing {
     pub(crate) shards: Vec<ShardQueue>,
     /// Signals out of Kafka; `None` without it.
     pub(crate) signals: Option<SignalQueue>,
+    /// What signals are joined with, where this node processes them.
+    pub(crate) market: Option<Arc<LatestMarket>>,
     /// Signals that were taken and are not yet with the shards.
     pub(crate) signals_open: u64,
     pub(crate) metrics: Arc<ThreadMetrics>,
@@ -282,6 +284,9 @@ impl Sequencing {
     }
 
     fn publish(&mut self, tick: &Tick) {
+        if let Some(market) = &self.market {
+            market.note(tick);
+        }
         let Tick { instrument, source, flags, ts_event, ts_recv, body } = *tick;
         let Sequencing { sequencer, processed, bars, indicators, metrics, .. } = self;
         let mut outlet = Outlet { sequencer, processed: processed.as_ref() };

@@ -101,7 +101,10 @@ fn check(config: &Config, metadata: &Metadata) -> anyhow::Result<String> {
         _ => config.kafka.publish_market_data,
     };
     let of_market = topics.of_market_data().into_iter().filter(|(key, _)| is_used(key));
-    for (_, name) in topics.of_audit().into_iter().chain(topics.of_signals()).chain(of_rights).chain(of_market) {
+    let of_processing = topics.of_processing().into_iter().filter(|_| config.kafka.process_signals);
+    for (_, name) in
+        topics.of_audit().into_iter().chain(topics.of_signals()).chain(of_processing).chain(of_rights).chain(of_market)
+    {
         let partitions = metadata.topics().iter().find(|topic| topic.name() == name).map(|topic| topic.partitions());
         match partitions {
             None => wrong.push(format!("{name} is missing")),

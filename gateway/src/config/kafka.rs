@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::units;
 
 /// `[kafka]`. Without brokers there is no Kafka.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kafka {
     /// `HOST:PORT` of some of them; they tell of the others.
@@ -43,6 +43,10 @@ pub struct Kafka {
     pub rights_group: Option<String>,
     /// Whether what clients get in real time goes there too.
     pub publish_market_data: bool,
+    /// Whether this node takes part in the processing of raw signals.
+    pub process_signals: bool,
+    /// Signals of more confidence than this go to the clients; 0 to 100.
+    pub confidence_above: f64,
     pub topics: Topics,
 }
 
@@ -76,7 +80,9 @@ pub struct Topics {
     pub market_data_processed: String,
     pub user_events: String,
     pub compliance_events: String,
+    pub raw_signals: String,
     pub trading_signals: String,
+    pub signal_stats: String,
     pub payment_events: String,
     pub user_subscriptions: String,
     pub signal_subscriptions: String,
@@ -106,13 +112,18 @@ impl Topics {
         [("trading_signals", &self.trading_signals)]
     }
 
+    /// What raw signals are read from, and where their statistics go.
+    pub fn of_processing(&self) -> [(&'static str, &str); 2] {
+        [("raw_signals", &self.raw_signals), ("signal_stats", &self.signal_stats)]
+    }
+
     /// What the source `kafka` reads, and where `kafka.publish_market_data` goes.
     pub fn of_market_data(&self) -> [(&'static str, &str); 2] {
         [("market_data_raw", &self.market_data_raw), ("market_data_processed", &self.market_data_processed)]
     }
 
     pub fn all(&self) -> Vec<(&'static str, &str)> {
-        let others = self.of_signals().into_iter().chain(self.of_market_data());
+        let others = self.of_signals().into_iter().chain(self.of_processing()).chain(self.of_market_data());
         self.of_audit().into_iter().chain(self.of_rights()).chain(others).collect()
     }
 }
@@ -124,7 +135,9 @@ impl Default for Topics {
             market_data_processed: "market-data-processed".to_owned(),
             user_events: "user-events".to_owned(),
             compliance_events: "compliance-events".to_owned(),
+            raw_signals: "raw-signals".to_owned(),
             trading_signals: "trading-signals".to_owned(),
+            signal_stats: "signal-stats".to_owned(),
             payment_events: "payment-events".to_owned(),
             user_subscriptions: "cdc.finance.user_subscriptions".to_owned(),
             signal_subscriptions: "cdc.signals.signal_subscriptions".to_owned(),
@@ -150,6 +163,8 @@ impl Default for Kafka {
             spool_bytes_max: 1 << 30,
             rights_group: None,
             publish_market_data: false,
+            process_signals: true,
+            confidence_above: 75.0,
             topics: Topics::default(),
         }
     }

@@ -338,6 +338,8 @@ impl Config {
             found.require(false, "kafka.brokers", format_args!("`{broker}` is no HOST:PORT"));
         }
         found.require(!kafka.client_id.is_empty(), "kafka.client_id", "is empty");
+        let confidence = (0.0..=100.0).contains(&kafka.confidence_above);
+        found.require(confidence, "kafka.confidence_above", "is not from 0 to 100");
         found.require(!kafka.rights_group().is_empty(), "kafka.rights_group", "is empty");
         let (login, tls) = (kafka.security.has_login(), kafka.security.has_tls());
         for (key, is_there) in

@@ -122,6 +122,12 @@ metrics! {
     SignalsExpired = "gateway_signals_total" { result = "expired" }, "Signals out of Kafka, by what became of them.";
     SignalsMalformed = "gateway_signals_total" { result = "malformed" }, "Signals out of Kafka, by what became of them.";
     SignalsWithoutRoom = "gateway_signals_total" { result = "instruments_full" }, "Signals out of Kafka, by what became of them.";
+    RawSignalsPublished = "gateway_raw_signals_total" { result = "published" }, "Raw signals processed, by what became of them.";
+    RawSignalsUnsure = "gateway_raw_signals_total" { result = "low_confidence" }, "Raw signals processed, by what became of them.";
+    RawSignalsRepeated = "gateway_raw_signals_total" { result = "repeated" }, "Raw signals processed, by what became of them.";
+    RawSignalsExpired = "gateway_raw_signals_total" { result = "expired" }, "Raw signals processed, by what became of them.";
+    RawSignalsDeadLetter = "gateway_raw_signals_total" { result = "dead_letter" }, "Raw signals processed, by what became of them.";
+    RawSignalsLost = "gateway_raw_signals_total" { result = "lost" }, "Raw signals processed, by what became of them.";
     RightsApplied = "gateway_rights_records_total" { result = "applied" }, "Changes of users' rights that came from Kafka, by what became of them.";
     RightsOld = "gateway_rights_records_total" { result = "old" }, "Changes of users' rights that came from Kafka, by what became of them.";
     RightsEmpty = "gateway_rights_records_total" { result = "empty" }, "Changes of users' rights that came from Kafka, by what became of them.";

@@ -128,7 +128,7 @@ impl DeadLetterTopic {
 }
 
 /// The record's own headers, and after them where it stood and what is wrong with it.
-fn headers(input: &OwnedMessage, reason: &str) -> OwnedHeaders {
+pub(crate) fn headers(input: &OwnedMessage, reason: &str) -> OwnedHeaders {
     let own = input.headers().cloned().unwrap_or_default();
     let (partition, offset) = (input.partition().to_string(), input.offset().to_string());
     let timestamp = input.timestamp().to_millis().map(|ms| ms.to_string());

@@ -35,9 +35,9 @@ pub(crate) fn of_the_platform(names: &Topics) -> Vec<Topic> {
     vec![
         topic(&names.market_data_raw, 24, days(7), "lz4"),
         topic(&names.market_data_processed, 12, days(30), "lz4"),
-        topic("raw-signals", 12, days(7), "lz4"),
+        topic(&names.raw_signals, 12, days(7), "lz4"),
         topic(&names.trading_signals, 12, days(7), "lz4"),
-        topic("signal-stats", 12, Kept::Newest, "producer"),
+        topic(&names.signal_stats, 12, Kept::Newest, "producer"),
         topic("news-sentiment-stream", 8, days(30), "gzip"),
         topic("insider-trading-events", 4, days(365), "gzip"),
         topic("ai-decisions", 12, Kept::Default, "producer"),

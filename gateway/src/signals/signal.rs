@@ -15,6 +15,11 @@ const NS_PER_MS: i64 = 1_000_000;
 /// One signal, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Signal {
+    /// A UUID, as a number.
+    pub(crate) id: u128,
+    pub(crate) signal_type: SignalType,
+    /// 0 to 100.
+    pub(crate) confidence: f64,
     /// Canonical.
     pub(crate) symbol: String,
     pub(crate) category: Category,
@@ -23,6 +28,27 @@ pub(crate) struct Signal {
     /// Unix ns; `i64::MAX` for never.
     pub(crate) expires_at: i64,
     pub(crate) fields: Map<String, Value>,
+}
+
+/// What a signal says to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SignalType {
+    Buy,
+    Sell,
+    Hold,
+    Exit,
+}
+
+impl SignalType {
+    fn from_name(name: &str) -> Option<SignalType> {
+        Some(match name {
+            "buy" => SignalType::Buy,
+            "sell" => SignalType::Sell,
+            "hold" => SignalType::Hold,
+            "exit" => SignalType::Exit,
+            _ => return None,
+        })
+    }
 }
 
 /// Why a record is no signal.
@@ -41,7 +67,6 @@ pub(crate) enum SignalError {
 }
 
 const SOURCE_TYPES: [&str; 4] = ["ai_model", "analyst", "algorithm", "sentiment"];
-const SIGNAL_TYPES: [&str; 4] = ["buy", "sell", "hold", "exit"];
 const PRICES: [&str; 3] = ["entry_price", "target_price", "stop_loss"];
 
 impl Signal {
@@ -56,10 +81,7 @@ impl Signal {
         let Ok(Value::Object(mut fields)) = serde_json::from_slice(record) else {
             return Err(SignalError::NotAnObject);
         };
-        let id = text(&fields, "id")?;
-        if !is_uuid(id) {
-            return Err(SignalError::Wrong { field: "id", expected: "a UUID" });
-        }
+        let id = uuid(text(&fields, "id")?).ok_or(SignalError::Wrong { field: "id", expected: "a UUID" })?;
         let symbol = text(&fields, "symbol")?.trim().to_ascii_uppercase();
         if symbol.contains('@') || check_symbol(&symbol).is_err() {
             return Err(SignalError::Wrong { field: "symbol", expected: "a symbol" });
@@ -67,9 +89,9 @@ impl Signal {
         let category = Category::from_name(text(&fields, "category")?);
         let expected = "one of equity, forex, crypto, commodity";
         let category = category.ok_or(SignalError::Wrong { field: "category", expected })?;
-        if !SIGNAL_TYPES.contains(&text(&fields, "signal_type")?) {
-            return Err(SignalError::Wrong { field: "signal_type", expected: "one of buy, sell, hold, exit" });
-        }
+        let expected = "one of buy, sell, hold, exit";
+        let signal_type = SignalType::from_name(text(&fields, "signal_type")?);
+        let signal_type = signal_type.ok_or(SignalError::Wrong { field: "signal_type", expected })?;
         if present(&fields, "source_type").is_some() && !SOURCE_TYPES.contains(&text(&fields, "source_type")?) {
             let expected = "one of ai_model, analyst, algorithm, sentiment";
             return Err(SignalError::Wrong { field: "source_type", expected });
@@ -88,7 +110,7 @@ impl Signal {
         let expires_at = time(&fields, "expires_at")?.unwrap_or(i64::MAX);
         // The message says it as `S`.
         fields.remove("symbol");
-        Ok(Signal { symbol, category, generated_at, expires_at, fields })
+        Ok(Signal { id, signal_type, confidence, symbol, category, generated_at, expires_at, fields })
     }
 
     /// As clients get it.
@@ -97,6 +119,14 @@ impl Signal {
     /// [`SignalError::TooManyFields`].
     pub(crate) fn document(&self) -> Result<Document, SignalError> {
         Ok(Document::new("signal", &self.symbol, &self.fields)?)
+    }
+
+    /// As a record for the clients' gateways: what it was, and the market data that it was joined with.
+    pub(crate) fn enriched(&self, market_data: Value) -> String {
+        let mut fields = self.fields.clone();
+        fields.insert("symbol".to_owned(), Value::String(self.symbol.clone()));
+        fields.insert("market_data".to_owned(), market_data);
+        Value::Object(fields).to_string()
     }
 
     pub(crate) fn has_expired(&self, now_ns: i64) -> bool {
@@ -134,20 +164,32 @@ fn time(fields: &Map<String, Value>, field: &'static str) -> Result<Option<i64>,
     ns.map(Some).ok_or(SignalError::Wrong { field, expected })
 }
 
-/// 8-4-4-4-12 hexadecimal digits.
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
+/// Of 8-4-4-4-12 hexadecimal digits.
+fn uuid(text: &str) -> Option<u128> {
+    if text.len() != 36 {
+        return None;
+    }
+    text.bytes().enumerate().try_fold(0_u128, |id, (at, byte)| match at {
+        8 | 13 | 18 | 23 => (byte == b'-').then_some(id),
+        _ => Some(id << 4 | u128::from(char::from(byte).to_digit(16)?)),
+    })
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// One of the given second after 02:03 of a day.
+    pub(in crate::signals) fn signal(symbol: &str, signal_type: &str, confidence: f64, second: u32) -> Signal {
+        let mut record = record();
+        record["symbol"] = json!(symbol);
+        record["signal_type"] = json!(signal_type);
+        record["confidence_level"] = json!(confidence);
+        record["generated_at"] = json!(format!("2026-09-30T02:03:{second:02}Z"));
+        Signal::parse(record.to_string().as_bytes()).unwrap()
+    }
 
     fn record() -> Value {
         json!({
