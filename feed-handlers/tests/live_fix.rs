@@ -89,7 +89,7 @@ async fn signs_in_asks_and_takes_in_what_comes() {
     line.say("h", "336=1|340=2|").await;
     line.say("1", "112=are you there?|").await;
     assert_eq!(line.hear("0").await.field(112), "are you there?");
-    assert_eq!(live.status.state(), FeedState::Up);
+    live.until_state(FeedState::Up).await;
     assert_eq!((live.count(FeedCounter::UnknownTypes), live.count(FeedCounter::MalformedFrames)), (1, 0));
     assert_eq!(
         ticks(live),

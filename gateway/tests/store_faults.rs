@@ -196,7 +196,7 @@ fn paused() {
     // Those who are in may ask on, and what they may not have they do not get.
     let client = &mut fleet.clients[0];
     client.subscribe(r#"{"action":"subscribe","trades":["*"]}"#);
-    assert_eq!(client.request(r#"{"action":"subscribe","signals":["BTC/USD"]}"#).kind(), "error");
+    assert_eq!(client.request(r#"{"action":"subscribe","signals":["@bonds"]}"#).kind(), "error");
     client.request(r#"{"action":"unsubscribe","trades":["*"]}"#);
     assert!(fleet.gateways[0].metric("gateway_limits_decided_alone_total") >= 3.0);
     assert!(fleet.gateways[0].metric("gateway_entitlement_store_failures_total{reason=\"late\"}") >= 1.0);
